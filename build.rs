@@ -1,5 +1,6 @@
-//! Puts the commit behind the version: ` (0123456789ab)` in `PLGW_COMMIT`, nothing in a debug build, which would then be built
-//! anew with each commit, or where neither the variable of that name, nor the package, nor git says it.
+//! Appends the commit to the version: sets `PLGW_COMMIT` to ` (0123456789ab)`. Empty in a debug build, which would
+//! otherwise be rebuilt with every commit, and if neither the variable `PLGW_COMMIT`, nor the package, nor git has the
+//! commit.
 
 use std::process::Command;
 
@@ -8,7 +9,7 @@ fn git(arguments: &[&str]) -> Option<String> {
     Some(String::from_utf8(done.stdout).ok()?.trim().to_owned())
 }
 
-/// The commit that a package of `cargo package` was made of: it lies in no repository, or in another one.
+/// The commit in a package made by `cargo package`, which is in no repository or in an unrelated one.
 fn packaged() -> Option<String> {
     let info = std::fs::read_to_string(".cargo_vcs_info.json").ok()?;
     let (_, hash) = info.split_once("\"sha1\": \"")?;

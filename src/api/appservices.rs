@@ -1,5 +1,5 @@
-//! The App Services Admin API v3: `/api/admin/v3.0/…`. Source: its OpenAPI description; error codes that it doesn't name
-//! are the gateway's own.
+//! The App Services Admin API v3: `/api/admin/v3.0/…`. Source: its OpenAPI description; error codes that it does not
+//! define are the gateway's own.
 
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ impl From<ChangeError> for AppServicesError {
     }
 }
 
-/// Answers a request for the route of `template`.
+/// Handles a request for the route `template`.
 pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) -> Reply {
     let known = query(template, &call.method);
     let answered = match call.query.iter().find(|(name, _)| !known.contains(&name.as_str())) {
@@ -89,7 +89,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) ->
     }
 }
 
-/// The answer to what no route is for.
+/// The response to an unknown route.
 pub(super) fn unknown(call: &Call, allowed: &str) -> Reply {
     let (status, code, message) = if allowed.is_empty() {
         (StatusCode::NOT_FOUND, "NotFound", format!("there is nothing at `{}`", call.path))
@@ -134,7 +134,8 @@ fn bearer(call: &Call) -> Option<&str> {
     with_scheme(call.header("authorization")?, "Bearer")
 }
 
-/// A body as JSON. A field, however deep, that `T` has no place for is refused: nothing that is asked for is dropped.
+/// Parses a JSON body. Fields that `T` does not have, at any depth, are refused, so that no part of a request is
+/// silently ignored.
 fn body<T: DeserializeOwned>(call: &Call) -> Result<T, AppServicesError> {
     let wrong = |error| AppServicesError::bad(format!("the body is not what is expected: {error}"));
     let (body, unknown) = call.json_with_unknown().map_err(wrong)?;
@@ -194,7 +195,7 @@ fn profile(shared: &Shared) -> (StatusCode, Option<Value>) {
     ok(json!({ "data": { "name": "plgw" }, "roles": roles, "type": "normal", "user_id": object_id("user", "plgw") }))
 }
 
-/// The regions that App Services deploys to on AWS, with the location of each. Source: *Deployment Models & Regions*.
+/// The AWS regions of App Services, with the location of each. Source: *Deployment Models & Regions*.
 const REGIONS: [(&str, &str); 10] = [
     ("us-east-1", "US-VA"),
     ("us-east-2", "US-OH"),
@@ -223,7 +224,7 @@ fn model(app: &App) -> &'static str {
     }
 }
 
-/// What every app here is; `atlas` and others are apps that MongoDB makes for its own use.
+/// The product of every app here; `atlas` and others are apps that MongoDB creates for its own use.
 const PRODUCT: &str = "standard";
 
 fn app_view(app: &App) -> Value {
@@ -252,7 +253,7 @@ async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) ->
     let mut own = inventory.apps.values().filter(|app| app.project == *group);
     let (id, rest) = match (&call.method, rest) {
         (&Method::GET, []) => {
-            // `product`, once for each that is asked for.
+            // `product` is repeated for each requested product.
             let mut products = call.query.iter().map(|(_, product)| product).peekable();
             let are_meant = products.peek().is_none() || products.any(|product| product == PRODUCT);
             return Ok(ok(own.filter(|_| are_meant).map(app_view).collect()));
@@ -303,12 +304,12 @@ async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) ->
 #[serde(rename_all = "camelCase")]
 struct ServiceConfig {
     wire_protocol_enabled: Option<bool>,
-    /// What can't be changed here.
+    /// Fields that can't be changed here.
     #[serde(flatten)]
     others: Map<String, Value>,
 }
 
-/// The app's one data source: what carries the switch of the wire protocol.
+/// The app's only data source, which has the setting of the wire protocol.
 async fn services(shared: &Shared, call: &Call, app: &App, rest: &[&str]) -> AppServicesResult {
     let id = object_id("app-service", app.id.as_str());
     let view = json!({ "_id": id, "name": "mongodb-atlas", "type": "mongodb-atlas", "version": 1 });
@@ -363,7 +364,7 @@ fn endpoint_id(app: &App, endpoint: &VpceId) -> String {
 }
 
 fn endpoint_view(inventory: &Inventory, app: &App, endpoint: &AppEndpoint) -> Value {
-    // Its own region: an app that moved away leaves it behind.
+    // The endpoint's own region, which may differ from that of an app that moved.
     let known = inventory.endpoints.get(&endpoint.endpoint);
     let region = known.map_or(&app.region, |record| record.endpoint.service.region());
     json!({
@@ -377,7 +378,7 @@ fn endpoint_view(inventory: &Inventory, app: &App, endpoint: &AppEndpoint) -> Va
 
 #[derive(Deserialize)]
 struct NewEndpoint {
-    /// What an answer has, which clients send back with a change.
+    /// Fields of a response, which clients send back with a change.
     #[serde(rename = "_id")]
     id: Option<String>,
     cloud_provider_region: String,
@@ -387,7 +388,7 @@ struct NewEndpoint {
     comment: Option<String>,
 }
 
-/// The private endpoint that a body asks for, in the place of the one with the id `own`, if it is to be in the place of one.
+/// The requested private endpoint; `own` is the id of the one that it replaces, if any.
 fn wanted(call: &Call, app: &App, own: Option<&str>) -> Result<AppEndpoint, AppServicesError> {
     let body: NewEndpoint = body(call)?;
     let kind = match body.endpoint_type.as_str() {
@@ -415,7 +416,7 @@ fn wanted(call: &Call, app: &App, own: Option<&str>) -> Result<AppEndpoint, AppS
         let message = format!("invalid VPC endpoint id: '{}'", body.cloud_provider_endpoint_id);
         AppServicesError::new(StatusCode::BAD_REQUEST, "InvalidVPCEndpointID", message)
     })?;
-    // It follows from app and endpoint, so that what was read can be sent.
+    // Derived from app and endpoint, so that a client can send back what it read.
     let ids = [own.map(str::to_owned), Some(endpoint_id(app, &endpoint))];
     if body.id.is_some() && !ids.contains(&body.id) {
         return Err(AppServicesError::bad("`_id` can't be chosen: leave it out"));

@@ -1,4 +1,4 @@
-//! What Terraform's provider, community.mongodb and mongodb-mcp-server ask of Atlas' API, call by call.
+//! The calls of Terraform's provider, community.mongodb and mongodb-mcp-server to Atlas' API.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl Gateway {
         self.ask(method, path.trim_end_matches('/'), &body).await
     }
 
-    /// In the version of what may still change.
+    /// A request with the preview version.
     async fn preview(&self, method: &str, path: &str, body: Value) -> ApiResponse {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let accept = [("accept", "application/vnd.atlas.preview+json")];
@@ -28,7 +28,7 @@ impl Gateway {
         Client::new(self.address).send(method, &path, &accept, body).await.expect("an answer")
     }
 
-    /// A gateway whose project opted in to connection strings that are made by name.
+    /// A gateway whose project opted in to connection strings that are created by name.
     async fn with_strings_on(store: Arc<MemoryStore>) -> Self {
         let gateway = Self::start_on(store).await;
         let on = json!({ "privateEndpointConnectionStringsEnabled": true });
@@ -57,7 +57,7 @@ fn code(answer: &ApiResponse) -> (u16, String) {
     (answer.status.as_u16(), answer.json()["errorCode"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Providers wait for every cluster to be `IDLE` once they have added or removed an endpoint.
+/// Terraform's provider waits for every cluster to be `IDLE` after it added or removed an endpoint.
 #[tokio::test]
 async fn clusters_are_updating_until_an_endpoint_is_removed_or_added() {
     let gateway = Gateway::start().await;
@@ -65,7 +65,7 @@ async fn clusters_are_updating_until_an_endpoint_is_removed_or_added() {
     let services = gateway.of_group("v2", "GET", "privateEndpoint/AWS/endpointService", Value::Null).await.json();
     let service = services[0]["id"].as_str().expect("an id").to_owned();
     let path = format!("privateEndpoint/AWS/endpointService/{service}/endpoint");
-    // A second one, so that the service stays when the first goes.
+    // A second endpoint, so that the service stays when the first is removed.
     assert_eq!(gateway.of_group("v2", "POST", &path, json!({ "id": "vpce-0123456789abcdef0" })).await.status, 201);
     assert!(gateway.states("v2").await.iter().all(|state| state == "IDLE"), "AWS does not know that endpoint");
     let removed = gateway.of_group("v2", "DELETE", &format!("{path}/{ENDPOINT}"), Value::Null).await;
@@ -142,7 +142,7 @@ async fn attributes_that_tools_write_are_shown_listed_and_stored() {
     }
 }
 
-/// What the lab's clusters, projects and users have no part for is refused, never taken and forgotten.
+/// Fields that the lab's clusters, projects and users don't support are refused, never silently ignored.
 #[tokio::test]
 async fn fields_that_can_be_neither_stored_nor_applied_are_refused_by_name() {
     let gateway = Gateway::start().await;
@@ -151,7 +151,7 @@ async fn fields_that_can_be_neither_stored_nor_applied_are_refused_by_name() {
         json!({ "regionConfigs": [{ "regionName": "US_EAST_1", "electableSpecs": specs }] })
     };
     let sharded = |specs: Value| json!({ "name": "C", "clusterType": "SHARDED", "replicationSpecs": specs });
-    // Two regions, the second of which has a different field.
+    // Two regions that differ in one field.
     let two = |field: &str, value: Value| {
         let specs = json!({ "instanceSize": "M10", "nodeCount": 2, "diskIOPS": 3000 });
         let scaling = json!({ "diskGB": { "enabled": false } });
@@ -284,7 +284,7 @@ async fn fields_that_can_be_neither_stored_nor_applied_are_refused_by_name() {
     assert!(gateway.states("v2").await.iter().all(|state| state == "IDLE"), "what is so already is no change");
 }
 
-/// community.mongodb: GET one, POST (201), GET again and compare what was sent, PATCH of the whole, DELETE.
+/// community.mongodb: GET, POST (201), GET and compare with what was sent, PATCH of everything, DELETE.
 #[tokio::test]
 async fn the_first_version_answers_as_ansibles_modules_expect() {
     let gateway = Gateway::start().await;
@@ -329,7 +329,7 @@ async fn the_first_version_answers_as_ansibles_modules_expect() {
     );
 }
 
-/// mongodb-mcp-server lets its temporary user expire.
+/// mongodb-mcp-server's temporary user expires.
 #[tokio::test]
 async fn a_database_user_goes_at_its_date() {
     let gateway = Gateway::start().await;
@@ -346,7 +346,7 @@ async fn a_database_user_goes_at_its_date() {
     panic!("the user stays");
 }
 
-/// mongodb-mcp-server's lists and its query for its own address.
+/// mongodb-mcp-server's lists, and its query for its own address.
 #[tokio::test]
 async fn organizations_projects_and_clusters_are_listed_across_projects() {
     let gateway = Gateway::start().await;
@@ -415,11 +415,11 @@ async fn connection_strings_are_made_by_name_published_changed_and_removed() {
     let records = snapshot.dns.public[&apex].records.get(&name).expect("a record");
     assert!(records.cname.as_ref().is_some_and(|name| name.as_str().starts_with(ENDPOINT)), "{records:?}");
 
-    // The cluster shows its endpoints' own strings alone.
+    // The cluster shows only its endpoints' own strings.
     let cluster = gateway.of_group("v2", "GET", "clusters/Cluster0", Value::Null).await.json();
     assert_eq!(cluster["connectionStrings"]["privateEndpoint"].as_array().unwrap().len(), 1);
 
-    // What is in force stays while a change is pending, and over a restart.
+    // The published strings stay while a change is pending, also over a restart.
     gateway.control.set_pace(Pace::Frozen).await.unwrap();
     let changed = gateway.preview("PATCH", &path, json!({ "name": "billing" })).await;
     assert_eq!(changed.status, 200);
@@ -477,7 +477,7 @@ async fn connection_strings_that_cannot_be_are_refused_or_fail() {
     assert_eq!((refused.status.as_u16(), &refused.json()["parameters"]), (400, &json!(["optimizedModeEnabled"])));
     gateway.until_strings_are(&path, "AVAILABLE").await;
 
-    // A change whose endpoint is removed before it is through fails, and says why.
+    // A change fails, with a reason, when its endpoint is removed before it is complete.
     gateway.control.set_pace(Pace::Frozen).await.unwrap();
     assert_eq!(gateway.preview("PATCH", &path, good).await.status, 200);
     let services = gateway.of_group("v2", "GET", "privateEndpoint/AWS/endpointService", Value::Null).await.json();
@@ -489,7 +489,7 @@ async fn connection_strings_that_cannot_be_are_refused_or_fail() {
     assert!(failed["errorMessage"].as_str().unwrap().contains("was removed"), "{failed}");
 }
 
-/// A sharded cluster with optimized strings has one port, so that its named strings lead there by the `-lb` name.
+/// A sharded cluster with optimized strings has one port, so its named strings use the `-lb` name.
 #[tokio::test]
 async fn strings_by_name_of_an_optimized_cluster_are_load_balanced() {
     let gateway = Gateway::with_strings_on(Arc::default()).await;
@@ -503,7 +503,7 @@ async fn strings_by_name_of_an_optimized_cluster_are_load_balanced() {
     assert!(shown["connectionString"].as_str().unwrap().ends_with("&loadBalanced=true"), "{shown}");
 }
 
-/// A32: the resource and the setting are in the version `preview` alone, and a project has to opt in.
+/// A32: the resource and the setting exist only in the version `preview`, and a project has to opt in.
 #[tokio::test]
 async fn strings_by_name_need_the_preview_version_and_a_project_that_opted_in() {
     let gateway = Gateway::start().await;

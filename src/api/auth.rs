@@ -1,5 +1,5 @@
-//! Who may ask, once credentials are set: each front checks them in its own way. Without any, everybody whom the listener
-//! lets in may.
+//! Authentication, if credentials are configured; each API has its own scheme. Without credentials every client that
+//! the listener accepts is authorized.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,18 +20,18 @@ use super::text::random_hex;
 use crate::control::inventory::Timestamp;
 use crate::limits::source_of;
 
-/// Wrong attempts of a source in [`ATTEMPT_WINDOW`] that are answered as such; above it they are answered by 429. Right
-/// ones always pass: a source that guesses must not lock out the owner, who may share its address.
+/// Maximum number of wrong attempts of a source within [`ATTEMPT_WINDOW`] that get the usual response; further ones get
+/// 429. Correct credentials are always accepted: an attacker must not lock out the owner, who may share its address.
 const ATTEMPT_LIMIT: u32 = 20;
 const ATTEMPT_WINDOW: Duration = Duration::from_secs(60);
 
 /// Sources that are counted separately; all others share one count.
 const MOST_SOURCES: usize = 1024;
 
-/// How long a source that has shown the right credentials is known.
+/// How long a source with correct credentials counts as trusted.
 const KNOWN_FOR: Duration = Duration::from_secs(3600);
 
-/// What a caller must know: one pair for every vendor's front, one token for `/v1`.
+/// The credentials of a caller: one pair for every vendor's API, one token for `/v1`.
 #[derive(Clone)]
 pub struct Credentials {
     /// The API key's public half, the service account's id, the AWS access key id.
@@ -43,8 +43,9 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// The credentials that the environment names: `PLGW_ADMIN_PUBLIC_KEY` and `PLGW_ADMIN_PRIVATE_KEY`, and
-    /// `PLGW_ADMIN_TOKEN` for `/v1` (else the private key). `None` when none is set: a secret stays out of files.
+    /// Reads the credentials from the environment: `PLGW_ADMIN_PUBLIC_KEY` and `PLGW_ADMIN_PRIVATE_KEY`, and
+    /// `PLGW_ADMIN_TOKEN` for `/v1` (by default the private key). `None` when none is set. Secrets are kept out of
+    /// files.
     ///
     /// # Errors
     ///
@@ -85,17 +86,17 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// The check of every request.
+/// Checks every request.
 #[derive(Debug)]
 pub(super) struct Auth {
     credentials: Option<Credentials>,
-    /// For comparing secrets; the process' own.
+    /// For comparing secrets; random for each process.
     key: hmac::Key,
     digests: Digests,
     attempts: Mutex<Attempts>,
 }
 
-/// Which way a front checks.
+/// The authentication scheme of an API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scheme {
     /// A bearer token: `/v1`.
@@ -109,20 +110,20 @@ pub(super) enum Scheme {
 /// Why a request is not authorized.
 #[derive(Debug)]
 enum Denied {
-    /// Without credentials, or with some that reveal nothing about the right ones.
+    /// No credentials, or malformed ones, which do not count as an attempt.
     Unproven(Option<super::ec2::Ec2Error>),
-    /// A digest that has to be made again.
+    /// A digest with an expired nonce.
     Stale,
-    /// A guess.
+    /// Wrong credentials.
     Wrong,
 }
 
-/// What a pair of keys is.
+/// The result of checking a pair of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyCheck {
     Right,
     Wrong,
-    /// Wrong, as many before.
+    /// Wrong, after too many wrong attempts.
     TooMany,
 }
 
@@ -132,7 +133,7 @@ impl Auth {
         Self { credentials, digests: Digests::new(key.clone()), key, attempts: Mutex::default() }
     }
 
-    /// Whether a pair is the configured one; any pair is without one.
+    /// Checks a pair of keys; without configured credentials any pair is accepted.
     pub(super) fn pair(&self, from: IpAddr, public: &str, private: &str) -> KeyCheck {
         let Some(known) = &self.credentials else { return KeyCheck::Right };
         if same(&self.key, public, &known.public_key) & same(&self.key, private, &known.private_key) {
@@ -142,12 +143,12 @@ impl Auth {
         if self.attempts().wrong(from) { KeyCheck::TooMany } else { KeyCheck::Wrong }
     }
 
-    /// Whether a source has recently sent the right credentials.
+    /// Whether a source has recently sent correct credentials.
     pub(super) fn is_known(&self, from: IpAddr) -> bool {
         self.attempts().known.get(&from).is_some_and(|at| at.elapsed() < KNOWN_FOR)
     }
 
-    /// Lets a request through, or answers it.
+    /// Checks a request; returns a response if it is refused.
     pub(super) fn check(&self, call: &Call, scheme: Scheme, sessions: &Sessions) -> Option<Reply> {
         let known = self.credentials.as_ref()?;
         let from = call.from.ip();
@@ -221,14 +222,14 @@ impl Auth {
 /// Recent attempts by source.
 #[derive(Debug, Default)]
 struct Attempts {
-    /// Wrong ones, with the time of the first in the window; `None`: sources beyond the limit.
+    /// Wrong attempts, with the time of the first in the window; `None`: sources beyond the limit.
     wrong: HashMap<Option<IpAddr>, (u32, Instant)>,
-    /// Right ones.
+    /// Times of correct attempts.
     known: HashMap<IpAddr, Instant>,
 }
 
 impl Attempts {
-    /// Counts a wrong attempt; whether there were too many.
+    /// Counts a wrong attempt; returns whether there were too many.
     fn wrong(&mut self, from: IpAddr) -> bool {
         let from = source_of(from);
         if self.wrong.len() >= MOST_SOURCES && !self.wrong.contains_key(&Some(from)) {
@@ -253,19 +254,20 @@ impl Attempts {
     }
 }
 
-/// What follows `scheme` in an Authorization header. Names of schemes are case-insensitive. Source: RFC 9110, section 11.1.
+/// The part of an Authorization header after `scheme`. Scheme names are case-insensitive. Source: RFC 9110, section
+/// 11.1.
 pub(super) fn with_scheme<'a>(authorization: &'a str, scheme: &str) -> Option<&'a str> {
     let (given, rest) = authorization.split_once(' ')?;
     given.eq_ignore_ascii_case(scheme).then(|| rest.trim_start())
 }
 
-/// Whether two texts are the same, in a time that says nothing of where they differ.
+/// Compares two texts in constant time.
 pub(super) fn same(key: &hmac::Key, given: &str, known: &str) -> bool {
     let tag = hmac::sign(key, known.as_bytes());
     hmac::verify(key, given.as_bytes(), tag.as_ref()).is_ok()
 }
 
-/// The answer to a source that guesses, in its front's shape.
+/// The 429 response, in the API's format.
 fn too_many(call: &Call, scheme: Scheme) -> Reply {
     match scheme {
         Scheme::Token => {

@@ -1,4 +1,4 @@
-//! A request that was read whole, and the answers to it.
+//! A request with its body, and responses.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use serde_ignored::Path;
 
 pub(super) use crate::http::Reply;
 
-/// A request, read whole.
+/// A request with its body.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) method: Method,
@@ -28,12 +28,12 @@ pub(super) struct Call {
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// Who asks.
+    /// The client's address.
     pub(super) from: SocketAddr,
 }
 
 impl Call {
-    /// The segments as texts, to be matched.
+    /// The segments as `&str`, for matching.
     pub(super) fn segments(&self) -> Vec<&str> {
         self.segments.iter().map(String::as_str).collect()
     }
@@ -43,22 +43,22 @@ impl Call {
         self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// A header as text.
+    /// The value of a header, if it is text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The body as JSON; an empty one is `{}`.
+    /// Parses the body as JSON; an empty one is `{}`.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, in words.
+    /// The parse error.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, String> {
         serde_json::from_slice(self.bytes()).map_err(|error| format!("the body is not what is expected: {error}"))
     }
 
-    /// The body as JSON, an empty one as `{}`, and the paths in it (`endpoints[0].name`) of the fields that `T` has no place for,
-    /// at whatever depth.
+    /// Parses the body as JSON, an empty one as `{}`; also returns the paths (`endpoints[0].name`) of fields that `T`
+    /// does not have, at any depth.
     pub(super) fn json_with_unknown<T: DeserializeOwned>(&self) -> Result<(T, Vec<String>), serde_json::Error> {
         let mut reader = serde_json::Deserializer::from_slice(self.bytes());
         let mut unknown = Vec::new();
@@ -85,32 +85,32 @@ fn json_path(path: &Path<'_>) -> String {
     }
 }
 
-/// A path's segments, decoded; empty ones are left out.
+/// The decoded segments of a path, without empty ones.
 pub(super) fn segments(path: &str) -> Vec<String> {
     let parts = path.split('/').filter(|part| !part.is_empty());
     parts.map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned()).collect()
 }
 
-/// The pairs of a query or of a form.
+/// The pairs of a query string or a form.
 pub(super) fn pairs(text: &[u8]) -> Vec<(String, String)> {
     form_urlencoded::parse(text).into_owned().collect()
 }
 
-/// A JSON answer, ending in a newline for terminals.
+/// A JSON response, ending in a newline for terminals.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Reply {
     let mut text = serde_json::to_vec(body).expect("views have text keys and no failing serializers");
     text.push(b'\n');
     bytes(status, "application/json", text)
 }
 
-/// An answer without a body.
+/// A response without a body.
 pub(super) fn empty(status: StatusCode) -> Reply {
     let mut reply = Response::new(Full::default());
     *reply.status_mut() = status;
     reply
 }
 
-/// An answer of some type.
+/// A response with this content type.
 pub(super) fn bytes(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Full::new(body.into()));
     *reply.status_mut() = status;
@@ -118,14 +118,14 @@ pub(super) fn bytes(status: StatusCode, content_type: &str, body: impl Into<Byte
     reply
 }
 
-/// Sets a header; a value that is not valid in a header is left out.
+/// Sets a header, unless the value is invalid in a header.
 pub(super) fn set(reply: &mut Reply, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         reply.headers_mut().insert(name, value);
     }
 }
 
-/// What every answer carries: nothing here may be guessed at by a browser, or kept by a cache unless it says so.
+/// Adds the headers of every response: no content sniffing by browsers, and no caching unless the response allows it.
 pub(super) fn finish(mut reply: Reply) -> Reply {
     let headers = reply.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -140,7 +140,7 @@ pub(super) struct Problem<'a> {
     pub(super) message: String,
 }
 
-/// An error in `/v1`'s shape.
+/// An error response of `/v1`.
 pub(super) fn problem(status: StatusCode, code: &str, message: impl Into<String>) -> Reply {
     json(status, &Problem { code, message: message.into() })
 }

@@ -28,50 +28,50 @@ use tokio_rustls::TlsConnector;
 
 use crate::control::chain;
 
-/// How long an answer may take. A reload with many listeners is the slowest there is.
+/// Time limit of a response. A reload with many listeners takes the longest.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a connection may take.
+/// Time limit of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Names the file of CA certificates that an admin API behind TLS is checked with: `plgw lab run` sets it, too.
+/// The environment variable with a file of CA certificates for an admin API behind TLS; also set by `plgw lab run`.
 const CA_VARIABLE: &str = "PLGW_CA";
 
-/// Why there is no answer, or a refusal.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No connection came about.
+    /// The connection failed.
     #[error(
         "cannot reach the gateway's admin API at {address}; is `plgw serve` running, and is this its `admin` address?"
     )]
     Connect {
-        /// The address that was dialled.
+        /// The address.
         address: AdminAddress,
-        /// Why not.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The exchange broke off.
+    /// The connection failed during the exchange.
     #[error("the gateway's admin API at {address} broke off: {reason}")]
     Broken {
-        /// Where.
+        /// The address.
         address: AdminAddress,
-        /// How.
+        /// The cause.
         reason: String,
     },
-    /// The gateway refuses.
+    /// The gateway refused the request.
     #[error("{message}")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The one lower-case name of the reason.
+        /// The error code.
         code: String,
-        /// The reason, human-readable.
+        /// The error message.
         message: String,
     },
 }
 
-/// Where an admin API is: `ADDRESS:PORT`, `NAME:PORT`, or a URL without a path.
+/// The address of an admin API: `ADDRESS:PORT`, `NAME:PORT`, or a URL without a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminAddress {
     tls: bool,
@@ -79,12 +79,12 @@ pub struct AdminAddress {
 }
 
 impl AdminAddress {
-    /// The port: the scheme's own where none is written.
+    /// The port; by default the scheme's.
     fn port(&self) -> u16 {
         self.authority.port_u16().unwrap_or(if self.tls { 443 } else { 80 })
     }
 
-    /// The name or address, without the brackets of an IPv6 address.
+    /// The name or address; an IPv6 address without brackets.
     fn host(&self) -> &str {
         self.authority.host().trim_start_matches('[').trim_end_matches(']')
     }
@@ -127,7 +127,7 @@ impl fmt::Display for AdminAddress {
     }
 }
 
-/// An answer, whatever its status.
+/// A response with any status.
 #[derive(Debug, Clone)]
 pub struct ApiResponse {
     /// The HTTP status.
@@ -145,14 +145,14 @@ impl ApiResponse {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON; null when it is none.
+    /// The body as JSON; null if it is not valid JSON.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or(serde_json::Value::Null)
     }
 }
 
-/// `/v1`'s error.
+/// An error of `/v1`.
 #[derive(Deserialize)]
 struct Problem {
     code: String,
@@ -168,31 +168,31 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the admin API at `address`.
+    /// Creates a client of the admin API at `address`.
     #[must_use]
     pub fn new(address: impl Into<AdminAddress>) -> Self {
         Self { address: address.into(), token: None, ca: None }
     }
 
-    /// A client of another gateway's admin API, with the same token and the same CAs.
+    /// A client of another gateway's admin API, with the same token and CAs.
     #[must_use]
     pub fn at(&self, address: AdminAddress) -> Self {
         Self { address, ..self.clone() }
     }
 
-    /// The same client, with a bearer token.
+    /// Sets the bearer token.
     #[must_use]
     pub fn with_token(self, token: Option<String>) -> Self {
         Self { token, ..self }
     }
 
-    /// The same client, which trusts the CAs in a file (PEM); `None`: those in the file that `PLGW_CA` names.
+    /// Sets the file of trusted CAs (PEM); `None`: the file of `PLGW_CA`.
     #[must_use]
     pub fn trusting(self, ca: Option<PathBuf>) -> Self {
         Self { ca, ..self }
     }
 
-    /// What `GET path` answers.
+    /// Sends `GET path` and parses the response.
     ///
     /// # Errors
     ///
@@ -201,11 +201,11 @@ impl Client {
         self.call("GET", path, String::new()).await
     }
 
-    /// What a request answers; an empty answer is JSON's `null`.
+    /// Sends a request and parses the response; an empty one is JSON's `null`.
     ///
     /// # Errors
     ///
-    /// [`ClientError`], with the gateway's own words when it refuses.
+    /// [`ClientError`], with the gateway's message when it refuses.
     pub async fn call<T: DeserializeOwned>(&self, method: &str, path: &str, body: String) -> Result<T, ClientError> {
         let answer = self.send(method, path, &[], body).await?;
         if !answer.status.is_success() {
@@ -219,7 +219,7 @@ impl Client {
         serde_json::from_slice(body).map_err(|error| self.broken(format!("its answer is not understood: {error}")))
     }
 
-    /// Sends any request.
+    /// Sends a request and returns the response with any status.
     ///
     /// # Errors
     ///
@@ -232,8 +232,8 @@ impl Client {
         body: String,
     ) -> Result<ApiResponse, ClientError> {
         let mut request = Request::builder().method(method).uri(path);
-        // The admin API answers to its own address and to `localhost` alone (DNS rebinding), and knows neither a name that
-        // leads to it nor an address that is translated on the way. A TLS proxy goes by its own name.
+        // The admin API accepts only its own address and `localhost` as host (DNS rebinding), so neither a name for it
+        // nor a translated address would work. A TLS proxy needs its own name.
         let host = if self.address.tls { self.address.authority.as_str() } else { "localhost" };
         let has = |wanted: &str| headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(wanted));
         if !has("host") {
@@ -258,7 +258,7 @@ impl Client {
         timeout(ANSWER_TIMEOUT, exchange).await.unwrap_or_else(|_| Err(self.broken("no answer in time".to_owned())))
     }
 
-    /// Connects, sends, and reads the head of the answer.
+    /// Connects, sends, and reads the head of the response.
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
         let failed = |source| ClientError::Connect { address: self.address.clone(), source };
         let connect = async {
@@ -283,7 +283,7 @@ impl Client {
     {
         let broken = |error: hyper::Error| self.broken(chain(&error));
         let (mut sender, connection) = http1::handshake(stream).await.map_err(broken)?;
-        // Ends with the connection; an error of it is the request's too.
+        // Ends with the connection; the request fails with it.
         tokio::spawn(connection);
         sender.send_request(request).await.map_err(broken)
     }
@@ -293,8 +293,7 @@ impl Client {
     }
 }
 
-/// Trusts the CAs in the file `ca`, or in the one that `PLGW_CA` names: a public CA's certificates are in the system's own
-/// such file.
+/// Trusts the CAs in the file `ca`, or in that of `PLGW_CA`. For a public CA, the system has such a file.
 fn tls_config(ca: Option<PathBuf>) -> io::Result<Arc<ClientConfig>> {
     let named = || std::env::var_os(CA_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
     let path = ca.or_else(named).ok_or_else(|| {

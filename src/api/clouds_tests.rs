@@ -1,4 +1,4 @@
-//! A30: Azure's and Google Cloud's private endpoints by Atlas' calls, over networks that the config names.
+//! A30: private endpoints of Azure and Google Cloud by Atlas' calls, with the config's networks.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::control::Pace;
 const PROJECT: &str = "5f2a1b3c4d5e6f7081920a3c";
 const AZURE: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Network/privateEndpoints/pe0";
 
-/// The quickstart with Azure and Google Cloud; without the private endpoints that the config would name.
+/// The quickstart with Azure and Google Cloud, without the config's private endpoints.
 async fn gateway() -> Gateway {
     let gateway = Gateway::start().await;
     let clouds = CLOUDS.split("[[private_endpoint]]").next().expect("what is before them");
@@ -40,8 +40,8 @@ async fn until_done(gateway: &Gateway) {
     while gateway.control.push().await.expect("control is there") {}
 }
 
-/// The whole way of each cloud: registered, connected, listened for, in the cluster's strings, removed; with the last endpoint
-/// goes the service.
+/// The whole lifecycle in each cloud: registered, connected, listening, in the cluster's strings, removed; the service
+/// is removed with its last endpoint.
 #[tokio::test]
 async fn an_endpoint_is_registered_listens_is_in_the_strings_and_goes() {
     let gateway = gateway().await;
@@ -92,7 +92,7 @@ async fn an_endpoint_is_registered_listens_is_in_the_strings_and_goes() {
     }
 }
 
-/// An address that is in no network of the cloud: failed, with what is to be checked.
+/// An address outside the cloud's networks: failed, with a message about what to check.
 #[tokio::test]
 async fn an_endpoint_that_its_cloud_does_not_know_fails_with_what_to_check() {
     let gateway = gateway().await;
@@ -106,7 +106,7 @@ async fn an_endpoint_that_its_cloud_does_not_know_fails_with_what_to_check() {
     assert!(view["errorMessage"].as_str().is_some_and(|why| why.contains("was not found in Google Cloud")), "{view}");
 }
 
-/// A wrong address is corrected by adding the endpoint again: the failed one does not prevent it.
+/// A wrong address is corrected by adding the endpoint again, although the failed one exists.
 #[tokio::test]
 async fn a_failed_endpoint_is_added_again_with_what_was_wrong_put_right() {
     let gateway = gateway().await;
@@ -125,13 +125,13 @@ async fn a_failed_endpoint_is_added_again_with_what_was_wrong_put_right() {
     assert_eq!((status, &again["status"], &again["errorMessage"]), (201, &json!("INITIATING"), &Value::Null));
     until_done(&gateway).await;
     assert_eq!(atlas(&gateway, "GET", &view, Value::Null).await.1["status"], "AVAILABLE");
-    // Now it counts again: a second one in its region, beside Google's, is one too many.
+    // Now it counts again, so a second one in its region, besides Google's, exceeds the limit.
     let (status, refused) = atlas(&gateway, "POST", one, body(second, "127.4.0.10")).await;
     assert_eq!((status, &refused["errorCode"]), (409, &json!("MULTIPLE_PRIVATE_ENDPOINTS_IN_MULTIPLE_REGIONS")));
     assert!(refused["detail"].as_str().is_some_and(|why| why.contains("1 in GCP CENTRAL_US")), "{refused}");
 }
 
-/// `/v1` has what Atlas has, with its provider; limits are those of each, and can be changed.
+/// `/v1` lists the same as Atlas, with the provider; limits are each provider's, and can be changed.
 #[tokio::test]
 async fn private_endpoints_and_limits_have_the_services_of_every_provider() {
     let gateway = gateway().await;
@@ -191,7 +191,7 @@ async fn private_endpoints_and_limits_have_the_services_of_every_provider() {
     assert_eq!(too_many.status.as_u16() / 100, 4, "AWS' is 100 at most: {}", too_many.text());
 }
 
-/// A cluster is UPDATING while an endpoint of its region comes, on every provider.
+/// A cluster is UPDATING while an endpoint is added in its region, on every provider.
 #[tokio::test]
 async fn a_cluster_is_updating_while_an_endpoint_of_its_cloud_comes_and_goes() {
     let gateway = gateway().await;
@@ -275,7 +275,7 @@ async fn what_atlas_refuses_is_refused() {
     }
 }
 
-/// A cluster is made in any cloud, by Atlas' names of regions.
+/// A cluster is created in each cloud, with Atlas' names of regions.
 #[tokio::test]
 async fn a_cluster_is_made_in_each_cloud() {
     let gateway = gateway().await;
@@ -293,7 +293,7 @@ async fn a_cluster_is_made_in_each_cloud() {
     }
 }
 
-/// What is on other clouds is nothing to EC2.
+/// EC2's API does not list resources of other clouds.
 #[tokio::test]
 async fn ec2_does_not_know_other_clouds() {
     let gateway = gateway().await;

@@ -1,7 +1,7 @@
-//! HTTP digest authentication: MD5 with `qop="auth"`, as Atlas asks for it. Source: RFC 7616.
+//! HTTP digest authentication: MD5 with `qop="auth"`, as Atlas requires. Source: RFC 7616.
 //!
-//! No kept crate checks digests (`digest_auth` and `http-auth` answer challenges). A nonce is signed and needs no memory;
-//! what is remembered is which counts were used, and only of nonces that came back with a right answer.
+//! No maintained crate verifies digests (`digest_auth` and `http-auth` answer challenges). A nonce is signed and needs
+//! no memory; only the used counts of nonces with a correct response are remembered.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -21,29 +21,29 @@ use crate::control::inventory::Timestamp;
 /// Atlas' realm.
 const REALM: &str = "MMS Public API";
 
-/// How long a nonce may be used.
+/// Validity of a nonce.
 const LIFETIME: Duration = Duration::from_secs(300);
 
-/// Nonces in use of which the counts are remembered; above it the oldest may be used no more.
+/// Maximum number of nonces whose counts are remembered; the oldest ones become invalid.
 const MOST_NONCES: usize = 10_000;
 
-/// What a digest is.
+/// The result of checking a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DigestCheck {
     Right,
-    /// Right, but on a nonce that is too old, another address' or another process', or with a count that was used: the
-    /// client asks again with the new one, without its user.
+    /// Correct, but the nonce is too old, of another address or process, or its count was used before. The client
+    /// retries with the new nonce, without asking its user.
     Stale,
     Wrong,
 }
 
-/// When a nonce was made, in milliseconds since 1970, and its number.
+/// When a nonce was created, in milliseconds since 1970, and its number.
 type NonceId = (u64, u64);
 
-/// Gives out nonces and checks what is made of them.
+/// Issues nonces and checks digests.
 #[derive(Debug)]
 pub(super) struct Digests {
-    /// Signs nonces; the process' own.
+    /// Signs nonces; random for each process.
     key: hmac::Key,
     made: AtomicU64,
     used: Mutex<UsedNonces>,
@@ -52,12 +52,12 @@ pub(super) struct Digests {
 #[derive(Debug, Default)]
 struct UsedNonces {
     counts: BTreeMap<NonceId, Counts>,
-    /// Nonces up to this one may be used no more, as their counts are forgotten.
+    /// Nonces up to this one are invalid, as their counts were dropped.
     forgotten: NonceId,
 }
 
-/// Which counts of a nonce were used: those from `highest` downwards are the bits of `seen`, older ones count as used.
-/// Not the highest alone: requests that are sent in parallel may arrive in another order.
+/// The used counts of a nonce: the bits of `seen` are those from `highest` downwards, older ones count as used. The
+/// highest alone would not suffice, as parallel requests may arrive in another order.
 #[derive(Debug, Default)]
 struct Counts {
     highest: u32,
@@ -90,13 +90,13 @@ impl Digests {
         format!("Digest realm=\"{REALM}\", domain=\"\", nonce=\"{nonce}\", algorithm=MD5, qop=\"auth\", stale={stale}")
     }
 
-    /// A nonce, signed so that nothing else makes one, for one source address.
+    /// A signed nonce for one source address.
     fn nonce(&self, (at, number): NonceId, from: IpAddr) -> String {
         let tag = hmac::sign(&self.key, format!("{at}:{number}:{from}").as_bytes());
         STANDARD.encode(format!("{at}:{number}:{}", hex::encode(tag.as_ref())))
     }
 
-    /// Which of the nonces for `from` it is; `None` for any other text.
+    /// The id of a nonce that was issued to `from`; `None` for any other text.
     fn id_of(&self, nonce: &str, from: IpAddr) -> Option<NonceId> {
         let text = String::from_utf8(STANDARD.decode(nonce).ok()?).ok()?;
         let mut parts = text.split(':');
@@ -104,7 +104,7 @@ impl Digests {
         same(&self.key, nonce, &self.nonce(id, from)).then_some(id)
     }
 
-    /// Checks the credentials of a request, `fields` being what follows the scheme.
+    /// Checks the credentials of a request; `fields` is the header's content after the scheme.
     pub(super) fn check(&self, call: &Call, fields: &str, known: &Credentials) -> DigestCheck {
         let Some(fields) = parse(fields) else { return DigestCheck::Wrong };
         let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
@@ -131,7 +131,7 @@ impl Digests {
         }
     }
 
-    /// Whether a count of a nonce may be used, and is used now for the first time.
+    /// Records the use of a count; false if the nonce or the count may not be used.
     fn take(&self, id: NonceId, count: u32, now: Timestamp) -> bool {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |id: NonceId| Timestamp(id.0).plus(LIFETIME) < now;
@@ -147,8 +147,8 @@ impl Digests {
     }
 }
 
-/// The parameters of a digest, `name=value` or `name="value"`, with commas between them. `None` where they are none, or one
-/// is there twice.
+/// Parses the parameters of a digest, `name=value` or `name="value"`, separated by commas. `None` if they are malformed
+/// or one is duplicated.
 fn parse(text: &str) -> Option<HashMap<String, String>> {
     let (mut fields, mut rest) = (HashMap::new(), text.trim_start());
     while !rest.is_empty() {
@@ -170,7 +170,7 @@ fn parse(text: &str) -> Option<HashMap<String, String>> {
     Some(fields)
 }
 
-/// A quoted string up to its end, and what follows. Source: RFC 9110, section 5.6.4.
+/// Splits a quoted string from the rest. Source: RFC 9110, section 5.6.4.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let (mut value, mut chars) = (String::new(), text.char_indices());
     while let Some((at, c)) = chars.next() {
@@ -221,7 +221,7 @@ mod tests {
         parse(challenge.strip_prefix("Digest ").expect("a digest")).expect("its fields")["nonce"].clone()
     }
 
-    /// A right answer for `/groups?a=1,2`, with `change` applied to its text afterwards.
+    /// A correct response for `/groups?a=1,2`, modified by `change`.
     fn answer(nonce: &str, nc: &str, change: impl Fn(String) -> String) -> String {
         let (first, second) = (md5_hex("public:MMS Public API:private"), md5_hex("GET:/groups?a=1,2"));
         let response = md5_hex(&format!("{first}:{nonce}:{nc}:c:auth:{second}"));

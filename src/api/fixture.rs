@@ -1,4 +1,4 @@
-//! A gateway without sockets behind the API: control over memory and a plane that binds nothing. For this module's tests.
+//! For tests: an API without sockets, over control with a store in memory and a plane that binds nothing.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,7 +27,7 @@ use crate::model::{
 use crate::plan::{Changes, Listener, Snapshot};
 use crate::telemetry::LogSettings;
 
-/// A plane on which everything succeeds and nothing is bound.
+/// A plane that binds nothing and always succeeds.
 #[derive(Debug, Default)]
 pub(super) struct PaperPlane;
 
@@ -91,7 +91,7 @@ impl FlowsView for PaperFlows {
     }
 }
 
-/// A set of one stand-in, `Cluster0/shard-00-00`, that stays primary.
+/// One stand-in replica set with a single member, `Cluster0/shard-00-00`, that stays primary.
 fn paper_stand_ins(command: StandInCommand) -> BoxFuture<'static, Result<Vec<StandInMember>, StandInRefusal>> {
     let member = StandInMember {
         cluster: "Cluster0".to_owned(),
@@ -113,11 +113,11 @@ fn paper_stand_ins(command: StandInCommand) -> BoxFuture<'static, Result<Vec<Sta
     Box::pin(std::future::ready(if is_known { Ok(vec![member]) } else { Err(unknown()) }))
 }
 
-/// The quickstart's inventory behind a served API.
+/// A gateway with the quickstart's inventory, behind a served API.
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
     pub(super) control: Control,
-    /// The log that `/v1/logs` changes: its handle works as long as this is there.
+    /// The log that `/v1/logs` changes; its handle is valid while this exists.
     _log: Box<dyn Send + Sync>,
     stop: CancellationToken,
 }
@@ -127,12 +127,12 @@ impl Gateway {
         Self::start_on(Arc::new(MemoryStore::new())).await
     }
 
-    /// A gateway on the state that another one left.
+    /// A gateway with existing state.
     pub(super) async fn start_on(store: Arc<dyn StateStore>) -> Self {
         Self::build(store, None, None, config::quickstart().desired).await
     }
 
-    /// A gateway of another inventory than the quickstart's.
+    /// A gateway with another inventory.
     pub(super) async fn start_with(desired: Desired) -> Self {
         Self::build(Arc::new(MemoryStore::new()), None, None, desired).await
     }
@@ -142,7 +142,7 @@ impl Gateway {
         Self::build(store, None, Some("a".parse().expect("an id")), config::quickstart().desired).await
     }
 
-    /// The gateway `a` of several that share a state; another one, `gone`, is not heard of.
+    /// The gateway `a` of several that share a state; another one, `gone`, is not running.
     pub(super) async fn sharing_with_one_gone() -> Self {
         let store = MemoryStore::new();
         let known = Txn::new().put("known/gone".parse().expect("a key"), "{}");
@@ -150,7 +150,7 @@ impl Gateway {
         Self::sharing(Arc::new(store)).await
     }
 
-    /// A gateway that asks for credentials.
+    /// A gateway with credentials.
     pub(super) async fn guarded(credentials: Credentials) -> Self {
         Self::build(Arc::new(MemoryStore::new()), Some(credentials), None, config::quickstart().desired).await
     }
@@ -187,7 +187,7 @@ impl Gateway {
         Self { address, control, _log: Box::new(log), stop }
     }
 
-    /// Asks; the answer, whatever its status.
+    /// Sends a request; returns the response with any status.
     pub(super) async fn ask(&self, method: &str, path: &str, body: &str) -> ApiResponse {
         Client::new(self.address).send(method, path, &[], body.to_owned()).await.expect("an answer")
     }
@@ -218,12 +218,12 @@ fn flow(id: u64, client: &str) -> FlowView {
 }
 
 impl Gateway {
-    /// An EC2 call, signed for `us-east-1` by name only; the answer's XML.
+    /// An EC2 call for `us-east-1` without a valid signature; returns the XML.
     pub(super) async fn ec2(&self, form: &str) -> ApiResponse {
         self.ec2_in("us-east-1", form).await
     }
 
-    /// An EC2 call, signed for `region` by name only; the answer's XML.
+    /// An EC2 call for `region` without a valid signature; returns the XML.
     pub(super) async fn ec2_in(&self, region: &str, form: &str) -> ApiResponse {
         let scope = format!("AWS4-HMAC-SHA256 Credential=a/20260810/{region}/ec2/aws4_request, Signature=x");
         let headers = [("content-type", "application/x-www-form-urlencoded"), ("authorization", scope.as_str())];

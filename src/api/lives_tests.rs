@@ -1,4 +1,4 @@
-//! What the APIs make, seen through both sides' APIs: the fronts over one control.
+//! Lifecycles of API resources, observed through the APIs of both sides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl Gateway {
         self.ask(method, &format!("/api/atlas/v2/groups/{PROJECT}/{path}"), &body).await
     }
 
-    /// An endpoint made in EC2.
+    /// Creates an endpoint in EC2.
     async fn make_endpoint(&self, subnet: Option<&str>) -> String {
         let subnet = subnet.map(|subnet| format!("&SubnetId.1={subnet}")).unwrap_or_default();
         let made = self
@@ -38,7 +38,7 @@ impl Gateway {
         self.atlas("GET", "privateEndpoint/AWS/endpointService", Value::Null).await.json()[0].clone()
     }
 
-    /// Atlas' word for an endpoint, once it is `wanted`.
+    /// The endpoint in Atlas once it is `wanted`.
     pub(super) async fn until(&self, service: &str, endpoint: &str, wanted: &str) -> Value {
         let path = format!("privateEndpoint/AWS/endpointService/{service}/endpoint/{endpoint}");
         eventually(|| async {
@@ -54,7 +54,7 @@ impl Gateway {
     }
 }
 
-/// What `look` finds within ten seconds.
+/// The result of `look` within ten seconds.
 pub(super) async fn eventually<T, F: Future<Output = Option<T>>>(look: impl Fn() -> F) -> T {
     tokio::time::timeout(Duration::from_secs(10), async {
         loop {
@@ -68,7 +68,7 @@ pub(super) async fn eventually<T, F: Future<Output = Option<T>>>(look: impl Fn()
     .expect("it comes about in time")
 }
 
-/// A23, A26: with lives frozen, each step is seen on both sides.
+/// A23, A26: with a frozen pace, each step is visible on both sides.
 #[tokio::test]
 async fn an_endpoint_is_accepted_connected_and_removed_and_both_sides_see_each_state() {
     let gateway = Gateway::start().await;
@@ -148,7 +148,7 @@ async fn an_endpoint_that_aws_does_not_know_waits_and_then_fails() {
     assert!(failed["errorMessage"].as_str().unwrap().contains("was not found"), "{failed}");
 }
 
-/// A23: INITIATING, AVAILABLE, DELETING, gone; one per region.
+/// A23: INITIATING, AVAILABLE, DELETING, removed; one per region.
 #[tokio::test]
 async fn a_service_is_made_once_a_region_and_goes_with_its_last_endpoint() {
     let gateway = Gateway::start().await;
@@ -408,7 +408,7 @@ async fn the_app_services_procedure_works_as_the_page_gives_it() {
     assert_eq!((bare.status.as_u16(), &bare.json()["error_code"]), (401, &json!("InvalidSession")));
 }
 
-/// A23: every state of a service and of an endpoint is reached, shown, and follows from what was done.
+/// A23: every state of a service and of an endpoint is reached and shown.
 #[tokio::test]
 async fn every_state_of_services_and_endpoints_is_reached_and_shown() {
     let gateway = Gateway::start().await;
@@ -454,7 +454,7 @@ async fn every_state_of_services_and_endpoints_is_reached_and_shown() {
     let view = failed().await.unwrap();
     assert!(view["errorMessage"].as_str().unwrap().contains("51"), "{view}");
 
-    // Pending acceptance, pending, available, rejected, and by EC2's owner's call; deleting is shown elsewhere.
+    // Pending acceptance, pending, available, rejected, and by the owner's EC2 call; deleting is tested elsewhere.
     let own = gateway.service().await["id"].as_str().unwrap().to_owned();
     let endpoints = format!("privateEndpoint/AWS/endpointService/{own}/endpoint");
     let endpoint = gateway.make_endpoint(Some(SUBNET)).await;
@@ -475,7 +475,7 @@ async fn every_state_of_services_and_endpoints_is_reached_and_shown() {
         format!("Action=RejectVpcEndpointConnections&ServiceId=vpce-svc-02863655456245e5c&VpcEndpointId.1={endpoint}");
     assert_eq!(gateway.ec2(&reject).await.status, 200);
     assert_eq!(both().await, pair("REJECTED", "rejected"));
-    // Once more: what was rejected is asked for again.
+    // A rejected endpoint is requested again.
     assert_eq!(gateway.atlas("POST", &endpoints, json!({ "id": endpoint })).await.status, 201);
     assert_eq!(both().await, pair("PENDING_ACCEPTANCE", "pendingAcceptance"));
 }
@@ -530,7 +530,7 @@ async fn a_serverless_instance_has_its_own_private_endpoint() {
     assert_eq!(gateway.atlas("DELETE", "serverless/Less", Value::Null).await.status, 202);
 }
 
-/// A29: an Online Archive's endpoint leads to AWS' published service of its region.
+/// A29: an Online Archive's endpoint connects to AWS' published service of its region.
 #[tokio::test]
 async fn online_archives_have_private_endpoints_by_rows_of_their_own() {
     let gateway = Gateway::start().await;
@@ -606,7 +606,7 @@ async fn regional_mode_is_not_switched_off_with_two_endpoints_here_and_one_there
     assert_eq!(mode(false).await, (409, "CANNOT_DISABLE_REGIONALIZED_PRIVATE_ENDPOINTS".to_owned()));
 }
 
-/// B11: an app that moved to another region leaves its endpoints behind.
+/// B11: an app that moves to another region does not keep its endpoints.
 #[tokio::test]
 async fn an_app_that_moves_needs_new_endpoints() {
     let gateway = Gateway::start().await;

@@ -1,4 +1,4 @@
-//! What the admin listener counts.
+//! Metrics of the admin listener.
 
 use std::sync::Arc;
 
@@ -31,12 +31,12 @@ impl ApiMetrics {
         Self { recorder, refused }
     }
 
-    /// Counts a connection that is closed unanswered.
+    /// Counts a connection that is closed without a response.
     pub(super) fn refused(&self, reason: ConnectionRefusal) {
         self.refused[reason as usize].increment(1);
     }
 
-    /// Counts an answer. `front` is a closed set, so a client can't create series.
+    /// Counts a response. `front` is from a closed set, so a client can't create series.
     pub(super) fn answered(&self, front: &'static str, status: StatusCode) {
         let labels = [("front", front.to_owned()), ("status", status.as_str().to_owned())];
         let labels: Vec<Label> = labels.into_iter().map(|(name, value)| Label::new(name, value)).collect();

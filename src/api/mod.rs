@@ -1,8 +1,8 @@
-//! The admin listener: the gateway's own `/v1` and the fronts that speak the vendors' protocols.
+//! The admin listener: the gateway's own `/v1`, and APIs with the vendors' protocols.
 //!
-//! A front only translates: it turns a request into a command of control, and control's answer into its own shape. Rules
-//! live in control and plan alone. Every request takes the same way: source, Host and Origin (`crate::http`), a
-//! bounded body (`serve`), the front that its path names (`route`).
+//! An API only translates: it turns a request into a command of control, and control's answer into its own format. The
+//! rules are in control and plan. Every request takes the same path: source, Host and Origin (`crate::http`), a bounded
+//! body (`serve`), the API for its path (`route`).
 
 mod appservices;
 mod atlas;
@@ -46,59 +46,59 @@ use crate::limits::Refusals;
 use crate::model::{FlowId, TargetId, VpceServiceId};
 use crate::telemetry::LogHandle;
 
-/// The flows of the data plane, as the API needs them. The wiring implements it.
+/// Access to the data plane's flows, implemented by the wiring.
 pub trait FlowsView: Send + Sync + 'static {
     /// Every open flow, oldest first.
     fn flows(&self) -> Vec<FlowView>;
-    /// How many are open, without a view of each.
+    /// The number of open flows.
     fn open_flows(&self) -> usize;
     /// Ends one flow at once; false when there is no such flow.
     fn kill(&self, id: FlowId) -> bool;
-    /// What was carried since the start.
+    /// Traffic since the start.
     fn carried(&self) -> Carried;
-    /// The same by target.
+    /// Traffic since the start, by target.
     fn carried_by_target(&self) -> BTreeMap<String, Carried>;
-    /// How many flows each fault affected, by its name.
+    /// The number of flows that each fault affected, by its name.
     fn affected_flows(&self) -> BTreeMap<String, u64>;
-    /// How many flows each process behind a target carries: by load balancer, target and member.
+    /// The number of flows of each process, by load balancer, target and member.
     fn flows_by_member(&self) -> BTreeMap<(VpceServiceId, TargetId, String), usize>;
-    /// Why a flow log or the access log is not written; `None`: it is.
+    /// Why a flow log or the access log can't be written; `None`: it can.
     fn flow_log_problem(&self) -> Option<String>;
 }
 
-/// Reads the config again and hands it to control; answers when it is in force or refused.
+/// Reloads the config; completes when it has been applied or refused.
 pub type ReloadFn = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ChangeError>> + Send + Sync>;
 
-/// The keys of settings that changed since the start and take effect at the next one.
+/// The keys of settings that were changed and need a restart.
 pub type PendingSettings = watch::Receiver<Vec<String>>;
 
-/// What the API is built on.
+/// The parts that the API is built from.
 pub struct ApiParts {
-    /// Takes every change.
+    /// Handles every change.
     pub control: Control,
     /// The open flows.
     pub flows: Arc<dyn FlowsView>,
-    /// Reads the config again.
+    /// Reloads the config.
     pub reload: ReloadFn,
-    /// Settings that wait for a restart.
+    /// Settings that need a restart.
     pub pending_settings: PendingSettings,
-    /// Whether the gateway can do its work.
+    /// The gateway's readiness.
     pub readiness: Readiness,
-    /// The process' log; `None`: it can't be changed from here.
+    /// The process' log; `None`: it can't be changed here.
     pub logs: Option<LogHandle>,
-    /// The stand-ins behind the gateway; `None`: it has other servers.
+    /// The stand-ins behind the gateway; `None`: there are none.
     pub stand_ins: Option<StandInControl>,
-    /// Where it counts.
+    /// The metrics recorder.
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
 }
 
-/// The admin API over one gateway. Clones are the same API.
+/// The admin API of one gateway. Clones share their state.
 #[derive(Clone)]
 pub struct Api {
     shared: Arc<Shared>,
 }
 
-/// What every request reads.
+/// State for all requests.
 struct Shared {
     control: Control,
     flows: Arc<dyn FlowsView>,
@@ -113,8 +113,8 @@ struct Shared {
 }
 
 impl Api {
-    /// An API over `parts`. With `credentials` each front asks for them in its own way; without, every client that the
-    /// listener accepts may use it.
+    /// Creates an API over `parts`. With `credentials` each API requires them by its own scheme; without, every client
+    /// that the listener accepts is authorized.
     #[must_use]
     pub fn guarded(parts: ApiParts, credentials: Option<Credentials>) -> Self {
         let ApiParts { control, flows, reload, pending_settings, readiness, logs, stand_ins, recorder } = parts;
@@ -135,8 +135,8 @@ impl Api {
         }
     }
 
-    /// Serves an already bound listener, over TLS with `tls`, until `stop` is cancelled, then lets answers that are under
-    /// way end. Connections that it refuses are counted in `refusals`.
+    /// Serves a bound listener, over TLS with `tls`, until `stop` is cancelled, and then completes responses in
+    /// progress. Refused connections are counted in `refusals`.
     pub(crate) async fn serve(
         &self,
         listener: TcpListener,

@@ -10,7 +10,7 @@ use super::auth::{KeyCheck, with_scheme};
 use super::call::{Call, Reply, json as reply, pairs};
 use super::sessions::TokenUse;
 
-/// How long a token lasts. Source: Atlas, service accounts.
+/// Validity of a token. Source: Atlas, service accounts.
 const LIFETIME: std::time::Duration = std::time::Duration::from_secs(3600);
 
 pub(super) fn answer(shared: &Shared, call: &Call) -> Reply {
@@ -42,7 +42,7 @@ pub(super) fn answer(shared: &Shared, call: &Call) -> Reply {
     }
 }
 
-/// The pair of an `Authorization: Basic` header.
+/// The credentials of an `Authorization: Basic` header.
 fn basic(call: &Call) -> Option<(String, String)> {
     let encoded = with_scheme(call.header("authorization")?, "Basic")?;
     let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;

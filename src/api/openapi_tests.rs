@@ -1,4 +1,4 @@
-//! The OpenAPI description against the router and the handlers: each says what the other does.
+//! Compares the OpenAPI description with the router and the handlers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,7 +64,7 @@ fn follow<'a>(description: &'a Value, node: &'a Value) -> &'a Value {
     node["$ref"].as_str().map_or(node, |reference| resolve(description, reference))
 }
 
-/// What of `value` is not as `schema` says; the keywords of JSON Schema that the description uses for answers.
+/// The differences of `value` from `schema`, for the JSON Schema keywords that the description uses.
 fn mistakes(description: &Value, schema: &Value, value: &Value, at: &str) -> Vec<String> {
     let schema = follow(description, schema);
     let mut wrong = Vec::new();
@@ -118,7 +118,7 @@ fn mistakes(description: &Value, schema: &Value, value: &Value, at: &str) -> Vec
                     wrong.extend(mistakes(description, inner, item, &format!("{at}[{n}]")));
                 }
             }
-            // What people read; `format` adds nothing to type and limits.
+            // For readers; `format` adds no constraint here.
             "pattern" => {
                 assert_eq!(wanted, "^[0-9]+ *(ms|s|m|h|d)$", "{at}: the one pattern that is checked here");
                 if value.as_str().is_some_and(|text| text.parse::<HumanDuration>().is_err()) {
@@ -175,7 +175,7 @@ fn mistakes(description: &Value, schema: &Value, value: &Value, at: &str) -> Vec
     wrong
 }
 
-/// Asks, and holds every answer against the description.
+/// Sends requests and compares every response with the description.
 struct Walk {
     gateway: Gateway,
     description: Value,
@@ -198,7 +198,7 @@ impl Walk {
         client.send(method, path, headers, body.to_owned()).await.expect("an answer")
     }
 
-    /// Calls the operation of `template`, whose parameters have `values` in their order. Its JSON.
+    /// Calls the operation `template` with `values` for its parameters; returns the JSON.
     async fn call(&mut self, method: &str, template: &str, values: &[&str], body: Value) -> Value {
         let body = match body {
             Value::Null => String::new(),
@@ -236,7 +236,7 @@ impl Walk {
         value
     }
 
-    /// Calls until what is answered is as wanted.
+    /// Repeats a call until the response is as wanted.
     async fn until(&mut self, template: &str, values: &[&str], wanted: impl Fn(&Value) -> bool) -> Value {
         for _ in 0..1000 {
             let value = self.call("GET", template, values, Value::Null).await;
@@ -278,7 +278,7 @@ async fn every_described_operation_answers_as_described() {
     assert!(left.is_empty(), "nothing succeeded: {left:?}");
 }
 
-/// Whatever there is, asked for what there isn't, without a body, with a broken one, and by another method.
+/// Invalid requests to every operation: for missing resources, without a body, with a malformed one, by another method.
 async fn wrong_requests(walk: &mut Walk) {
     let mut methods_of: BTreeMap<&str, Vec<&Method>> = BTreeMap::new();
     for (template, method) in routes() {

@@ -1,4 +1,4 @@
-//! Cross-region access, through both sides' APIs: a VPC in `eu-west-1`, the quickstart's service in `us-east-1`.
+//! Cross-region access through the APIs of both sides: a VPC in `eu-west-1`, the quickstart's service in `us-east-1`.
 
 use serde_json::{Value, json};
 
@@ -37,21 +37,21 @@ impl Remote {
         )
     }
 
-    /// An answer that must be a success.
+    /// A response that must be a success.
     async fn ok(&self, region: &str, form: &str) -> String {
         let answer = self.gateway.ec2_in(region, form).await;
         assert_eq!(answer.status, 200, "{form}: {}", answer.text());
         answer.text()
     }
 
-    /// The code of an answer that must be a refusal.
+    /// The error code of a response that must be a refusal.
     async fn code(&self, region: &str, form: &str) -> String {
         let answer = self.gateway.ec2_in(region, form).await;
         assert!(answer.status.is_client_error(), "{form}: {}", answer.text());
         element(&answer.text(), "Code")
     }
 
-    /// What Atlas answers when the service is to support `regions`.
+    /// Requests on Atlas' side that the service supports `regions`.
     async fn support(&self, regions: Value) -> Value {
         let path = format!("privateEndpoint/endpointService/{}", self.service);
         let body = json!({ "cloudProvider": "AWS", "supportedRemoteRegions": regions });
@@ -113,7 +113,7 @@ async fn an_endpoint_of_another_region_is_made_once_the_owner_supports_the_regio
     assert_eq!(regions, [HERE, "us-east-1"]);
 }
 
-/// AWS PrivateLink, *Configure an endpoint service*: those that there are stay.
+/// AWS PrivateLink, *Configure an endpoint service*: existing endpoints stay.
 #[tokio::test]
 async fn a_region_that_is_taken_away_keeps_its_endpoints_and_gets_no_new_one() {
     let remote = Remote::start().await;
@@ -130,7 +130,8 @@ async fn a_region_that_is_taken_away_keeps_its_endpoints_and_gets_no_new_one() {
     }
     assert_eq!(remote.code(HERE, &cross).await, "InvalidServiceName");
     remote.gateway.until(&remote.service, &first, "AVAILABLE").await;
-    // One that Atlas does not know yet is refused there, until the region is back and it is asked again.
+    // An endpoint that Atlas does not know yet is refused there, until the region is supported again and it is added
+    // again.
     let refused = remote.register(&late).await;
     assert_eq!(refused["connectionStatus"], "REJECTED", "{refused}");
     assert!(refused["errorMessage"].as_str().expect("why").contains("EU_WEST_1"), "{refused}");

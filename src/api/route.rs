@@ -1,4 +1,4 @@
-//! Which front a request is for, by its path.
+//! Routes a request to an API by its path.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
             ("app_services", reply)
         }
         Some("api") if below(&call, &["oauth"]) && known.is_ok() => ("oauth", oauth::answer(shared, &call)),
-        // Which address the caller comes from, for its entry in an access list.
+        // The caller's address, for its entry in an access list.
         Some("api") if below(&call, &["private", "ipinfo"]) => match &known {
             Ok(_) => ("atlas", json(StatusCode::OK, &atlas::ip_info(&call))),
             Err(_) => ("none", missing(&call, &known)),
@@ -69,7 +69,7 @@ pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
     reply
 }
 
-/// The answer where no API defines one.
+/// The response for a path of no API.
 fn missing(call: &Call, known: &Result<&str, String>) -> Reply {
     match known {
         Err(allowed) if !allowed.is_empty() => {
@@ -90,21 +90,21 @@ fn allow(mut reply: Reply, known: &Result<&str, String>) -> Reply {
     reply
 }
 
-/// Whether the path goes on with these segments below `api`. Routing and the check of credentials both use this
-/// function: two ways to read a path would be a way around the check.
+/// Whether the path below `api` starts with these segments. Routing and authentication both use this function: two
+/// interpretations of a path could bypass the check.
 fn below(call: &Call, parts: &[&str]) -> bool {
     call.segments.get(1..=parts.len()).is_some_and(|segments| segments.iter().eq(parts))
 }
 
-/// How a request's front checks who asks; `None` where the front does so itself.
+/// The authentication scheme of a request; `None` if its API authenticates itself.
 fn scheme(call: &Call) -> Option<Scheme> {
     match call.segments.first().map(String::as_str) {
-        // A page without anything of the gateway's in it: what it shows it asks `/v1` for, with the token.
+        // The console is a static page; it requests its data from `/v1` with the token.
         Some("console") | None if console::is_for(call) => None,
         None => Some(Scheme::Signature),
         // By the segments that `route` uses: `/api//atlas` and `/api/%61tlas` are this API too.
         Some("api") if below(call, &["atlas"]) => Some(Scheme::Atlas),
-        // It says nothing that the sources don't.
+        // It reveals only what is in the sources.
         Some("openapi.json") => None,
         Some("api") => None,
         Some(_) => Some(Scheme::Token),

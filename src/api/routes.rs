@@ -1,19 +1,19 @@
-//! Every route of the admin listener. The router uses these tables: what is not in them reaches no handler, and the
-//! OpenAPI description is generated from them. `/v1` has its own table; that of the vendors' APIs is here.
+//! Every route of the admin listener. The router uses these tables, so a path that is not in them reaches no handler,
+//! and the OpenAPI description is generated from them. `/v1` has its own table; that of the vendors' APIs is here.
 
 use hyper::Method;
 
 use super::call::Call;
 use super::v1;
 
-/// The routes below a project of Atlas'.
+/// The routes below a project of Atlas' API.
 macro_rules! group {
     ($rest:literal) => {
         concat!("/api/atlas/v2/groups/{groupId}", $rest)
     };
 }
 
-/// The routes below a project of the API's first version, where the second has no twin.
+/// The routes below a project of the API's first version that the second does not have.
 macro_rules! old {
     ($rest:literal) => {
         concat!("/api/atlas/v1.0/groups/{groupId}/privateEndpoint", $rest)
@@ -27,14 +27,14 @@ macro_rules! app {
     };
 }
 
-/// An operation of a vendor's API, under the name that the vendor's own description has for it.
+/// An operation of a vendor's API, with its name in the vendor's description.
 pub(super) struct VendorOperation {
     pub(super) method: Method,
     pub(super) id: &'static str,
-    /// The schema of the request's body, by its name in `openapi.json`; empty: no body.
+    /// The name in `openapi.json` of the request body's schema; empty: no body.
     pub(super) body: &'static str,
     pub(super) status: u16,
-    /// The schema of the answer; `[Name]` for a list; empty: no body.
+    /// The name of the response's schema; `[Name]` for a list; empty: no body.
     pub(super) answer: &'static str,
 }
 
@@ -56,7 +56,7 @@ const fn send(
     VendorOperation { method, id, body, status, answer }
 }
 
-/// Path templates with the operations that each has. Of two that fit a path, the first counts.
+/// Path templates with their operations. The first template that matches a path applies.
 pub(super) static VENDORS: &[(&str, &[VendorOperation])] = &[
     ("/openapi.json", &[get("getOpenapi", "AnyObject")]),
     ("/api/oauth/token", &[send(Method::POST, "createToken", "TokenRequest", 200, "Token")]),
@@ -386,13 +386,13 @@ pub(super) static VENDORS: &[(&str, &[VendorOperation])] = &[
     ("/", &[send(Method::POST, "ec2", "Ec2Request", 200, "")]),
 ];
 
-/// Every route: its path template and its method.
+/// Every route: path template and method.
 pub(super) fn routes() -> impl Iterator<Item = (&'static str, &'static Method)> {
     let vendors = VENDORS.iter().flat_map(|(path, all)| all.iter().map(move |operation| (*path, &operation.method)));
     v1::OPERATIONS.iter().map(|operation| (operation.path, &operation.method)).chain(vendors)
 }
 
-/// Whether a path's segments fit a template.
+/// Whether a path's segments match a template.
 pub(super) fn fits(template: &str, path: &[&str]) -> bool {
     let mut parts = template.split('/').filter(|part| !part.is_empty());
     let mut rest = path.iter();
@@ -405,11 +405,11 @@ pub(super) fn fits(template: &str, path: &[&str]) -> bool {
     }
 }
 
-/// The path template of a request's route. `Err` has the methods of its path, or nothing when there is no such path.
+/// The path template of a request's route. `Err` has the methods of its path, or is empty if there is no such path.
 ///
 /// # Errors
 ///
-/// The methods of the path, as an `Allow` header has them.
+/// The allowed methods, in the format of an `Allow` header.
 pub(super) fn check(call: &Call) -> Result<&'static str, String> {
     let given = call.segments();
     // The first versions of Atlas' API have the calls of the second, and some more.

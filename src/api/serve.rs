@@ -1,4 +1,4 @@
-//! The admin listener's site: reads each request whole and hands it to the router.
+//! Serves the admin listener: reads each request and routes it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use super::call::{Call, Reply, finish, pairs, problem, segments};
 use super::route::route;
 use crate::http::{ConnectionRefusal, Hosts, RejectedRequest, Site};
 
-/// How long a client may take to send a request's body.
+/// Time limit for a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of a request's body. The largest request there is, a cluster with a hundred nodes, needs a third of it.
+/// Maximum size of a request's body. The largest real request, a cluster with a hundred nodes, needs a third of it.
 pub(super) const BODY_LIMIT: usize = 64 * 1024;
 
 impl Site for Shared {
     const NAME: &'static str = "admin";
 
-    /// A hundred parallel writers fit twice.
+    /// Twice the number of a hundred parallel writers.
     const CONNECTION_LIMIT: usize = 256;
 
     const DESCRIPTOR_PART: usize = 16;
@@ -43,7 +43,7 @@ impl Site for Shared {
         finish(problem(StatusCode::FORBIDDEN, "forbidden", rejected.to_string()))
     }
 
-    /// As well as loopback's, those of a source that has recently sent credentials.
+    /// Loopback, and sources that have recently sent correct credentials.
     fn is_trusted(&self, source: IpAddr) -> bool {
         source.is_loopback() || self.auth.is_known(source)
     }
@@ -62,7 +62,7 @@ impl Site for Shared {
     }
 }
 
-/// Reads a request whole.
+/// Reads a request with its body.
 async fn read(request: Request<Incoming>, from: SocketAddr) -> Result<Call, (StatusCode, &'static str, String)> {
     let (head, body) = request.into_parts();
     let body = match timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect()).await {

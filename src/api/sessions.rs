@@ -1,5 +1,5 @@
-//! Tokens that were given out: App Services' sessions, Atlas' service accounts. In memory: a restart ends them, and
-//! clients log in again.
+//! Issued tokens: sessions of App Services, service accounts of Atlas. They are in memory: after a restart clients log
+//! in again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,16 +9,16 @@ use tokio::time::Instant;
 
 use super::text::random_hex;
 
-/// App Services: an access token lasts 30 minutes. Source: the Admin API's description.
+/// App Services: validity of an access token, 30 minutes. Source: the Admin API's description.
 pub(super) const ACCESS_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
-/// App Services: a refresh token lasts 60 days.
+/// App Services: validity of a refresh token, 60 days.
 pub(super) const REFRESH_LIFETIME: Duration = Duration::from_secs(60 * 24 * 3600);
 
-/// Tokens at once; above it the one that ends first goes.
+/// Maximum number of tokens; beyond it, the one that expires first is dropped.
 const MOST: usize = 10_000;
 
-/// What a token is for.
+/// The purpose of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenUse {
     /// App Services requests.
@@ -29,7 +29,7 @@ pub(super) enum TokenUse {
     Atlas,
 }
 
-/// Tokens by their digest, so that looking one up compares no secret byte by byte.
+/// Tokens by their digest, so that a look-up does not compare secrets byte by byte.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(Mutex<HashMap<Digest, Token>>);
 
@@ -39,12 +39,12 @@ type Digest = [u8; 32];
 struct Token {
     purpose: TokenUse,
     until: Instant,
-    /// The session that it belongs to, by the token that the session began with.
+    /// The session, identified by its first token.
     session: Digest,
 }
 
 impl Sessions {
-    /// A new token, which begins a session or belongs to that of another token.
+    /// Issues a token, for a new session or for that of another token.
     pub(super) fn open(&self, purpose: TokenUse, lifetime: Duration, of: Option<&str>) -> String {
         let token = random_hex(32);
         let now = Instant::now();
@@ -61,13 +61,13 @@ impl Sessions {
         token
     }
 
-    /// Whether `token` was given out for `purpose` and holds.
+    /// Whether `token` was issued for `purpose` and is valid.
     pub(super) fn holds(&self, token: &str, purpose: TokenUse) -> bool {
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.get(&digest(token)).is_some_and(|token| token.purpose == purpose && token.until > Instant::now())
     }
 
-    /// Ends a token's session, with every token of it.
+    /// Ends a token's session, with all its tokens.
     pub(super) fn close(&self, token: &str) {
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Token { session, .. }) = tokens.remove(&digest(token)) {

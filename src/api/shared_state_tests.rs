@@ -1,4 +1,5 @@
-//! D8, D24. A gateway whose shared state store does not answer: every API refuses changes in its own shape, and answers what is asked.
+//! D8, D24. A gateway whose shared state store does not answer: every API refuses changes in its own format, and serves
+//! reads.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

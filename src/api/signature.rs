@@ -1,7 +1,7 @@
-//! AWS Signature Version 4, checked as AWS does. Source: AWS, *Signature Version 4* and its *Troubleshooting* page; codes
-//! and words of the errors: Amazon EC2 API Reference, *Error codes*.
+//! AWS Signature Version 4, verified as by AWS. Sources: AWS, *Signature Version 4* and its *Troubleshooting* page;
+//! error codes and messages: Amazon EC2 API Reference, *Error codes*.
 //!
-//! By hand: `aws-sigv4` signs, and has no check.
+//! Written by hand: `aws-sigv4` signs, but does not verify.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use super::ec2::Ec2Error;
 use super::text::iso8601;
 use crate::control::inventory::Timestamp;
 
-/// How far a signature's time may differ from the gateway's. Source: EC2, `RequestExpired`.
+/// Maximum difference of a signature's time from the gateway's. Source: EC2, `RequestExpired`.
 const SKEW: Duration = Duration::from_secs(15 * 60);
 
 /// Why a request is not authorized.
 #[derive(Debug)]
 pub(super) enum Unsigned {
-    /// It is no signature that could be checked; nothing was learned about the keys.
+    /// Malformed, so it does not count as an attempt.
     Malformed(Ec2Error),
-    /// The keys are not the gateway's.
+    /// Wrong keys.
     Wrong,
 }
 
@@ -33,17 +33,18 @@ struct Authorization<'a> {
     access: &'a str,
     /// The credential without the access key: `20260810/us-east-1/ec2/aws4_request`.
     scope: &'a str,
-    /// Its parts.
+    /// The scope's parts.
     scoped: [&'a str; 4],
     signed: &'a str,
     signature: &'a str,
 }
 
-/// Checks the signature of a request, `fields` being what follows the scheme, at `now`; `key` is for comparing.
+/// Verifies the signature of a request at `now`; `fields` is the header's content after the scheme, `key` is for
+/// comparing.
 ///
 /// # Errors
 ///
-/// [`Unsigned`], with what AWS answers.
+/// [`Unsigned`], with AWS's response.
 pub(super) fn check(
     call: &Call,
     fields: &str,
@@ -72,7 +73,7 @@ pub(super) fn check(
     }
 }
 
-/// What EC2 answers to keys that it does not know, and to a request without any.
+/// EC2's error for unknown keys, and for a request without any.
 pub(super) fn not_validated() -> Ec2Error {
     let mut refusal = Ec2Error::new("AuthFailure", "AWS was not able to validate the provided access credentials");
     refusal.status = StatusCode::UNAUTHORIZED;
@@ -136,11 +137,11 @@ fn parse<'a>(fields: &'a str, call: &Call) -> Result<Authorization<'a>, Ec2Error
     Ok(Authorization { access, scope, scoped: [day, region, service, term], signed, signature })
 }
 
-/// The request's time in ISO 8601's basic form, once it is that of the scope and near.
+/// The request's time in ISO 8601's basic format, if it matches the scope and is within [`SKEW`].
 fn check_time(given: &Authorization, call: &Call, now: Timestamp) -> Result<String, Ec2Error> {
     let text = call.header("x-amz-date").or(call.header("date")).unwrap_or_default();
     let at = basic_time(text).or_else(|| {
-        // `Date` may also be written as HTTP does.
+        // `Date` may also be in HTTP's format.
         let at = httpdate::parse_http_date(text).ok().filter(|_| call.headers.get("x-amz-date").is_none())?;
         let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
         Some(Timestamp(u64::try_from(since.as_millis()).ok()?))
@@ -164,7 +165,7 @@ fn check_time(given: &Authorization, call: &Call, now: Timestamp) -> Result<Stri
     Ok(date)
 }
 
-/// `20260810T093000Z`, and nothing else.
+/// Parses exactly the format `20260810T093000Z`.
 fn basic_time(text: &str) -> Option<Timestamp> {
     let form =
         |at: usize, c: char| matches!((at, c), (8, 'T') | (15, 'Z')) || !matches!(at, 8 | 15) && c.is_ascii_digit();
@@ -179,7 +180,7 @@ fn basic_time(text: &str) -> Option<Timestamp> {
     Some(Timestamp(seconds * 1000))
 }
 
-/// The signed headers with their values, a line each, once all that must be signed is.
+/// The signed headers with their values, one per line, if all required ones are signed.
 fn canonical_headers(given: &Authorization, call: &Call) -> Result<String, Ec2Error> {
     let names: Vec<&str> = given.signed.split(';').collect();
     if !names.is_sorted_by(|a, b| a < b) || names.iter().any(|name| *name != name.to_ascii_lowercase()) {
@@ -260,7 +261,7 @@ mod tests {
         }
     }
 
-    /// The parameters with a right signature for what they claim.
+    /// The parameters with a correct signature for `scope` and `names`.
     fn signed(call: &Call, scope: &str, names: &str) -> String {
         let lines: String =
             names.split(';').map(|name| format!("{name}:{}\n", call.header(name).unwrap_or_default())).collect();

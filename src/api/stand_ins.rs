@@ -1,4 +1,4 @@
-//! The stand-ins behind the gateway, as the API needs them. The quickstart and the lab hand them in.
+//! The stand-ins behind the gateway, provided by the quickstart and the lab.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 use crate::model::{StandInCommand, StandInMember, StandInRefusal};
 
-/// Takes an operator's commands to the stand-ins.
+/// Sends an operator's commands to the stand-ins.
 #[derive(Clone)]
 pub struct StandInControl(Arc<RunCommand>);
 
@@ -15,7 +15,7 @@ type RunCommand =
     dyn Fn(StandInCommand) -> BoxFuture<'static, Result<Vec<StandInMember>, StandInRefusal>> + Send + Sync;
 
 impl StandInControl {
-    /// Commands go to `run`, which answers with the members as they then are.
+    /// `run` executes commands, and returns the members' state afterwards.
     pub fn new(
         run: impl Fn(StandInCommand) -> BoxFuture<'static, Result<Vec<StandInMember>, StandInRefusal>>
         + Send

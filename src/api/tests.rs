@@ -164,7 +164,7 @@ async fn with_credentials_every_front_asks_in_its_own_way() {
     assert_eq!(atlas.send("GET", project, &[], String::new()).await.unwrap().status, 200);
 }
 
-/// RFC 9110 §11.1: names of schemes are case-insensitive. After a logout neither token of the session holds.
+/// RFC 9110 §11.1: scheme names are case-insensitive. A logout ends both tokens of the session.
 #[tokio::test]
 async fn a_session_ends_with_both_of_its_tokens() {
     let gateway = Gateway::guarded(credentials()).await;
@@ -217,7 +217,7 @@ async fn the_logs_levels_are_shown_and_changed_by_module() {
     assert_eq!(gateway.ask("DELETE", "/v1/logs", "").await.status, 405);
 }
 
-/// A source without credentials must not be able to shut operators out.
+/// A source without credentials must not be able to lock operators out.
 #[tokio::test]
 async fn calls_are_answered_whatever_number_of_idle_connections_one_source_holds() {
     let gateway = Gateway::start().await;

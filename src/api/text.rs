@@ -1,4 +1,4 @@
-//! Small texts that several APIs write: times, derived ids, random tokens.
+//! Text in common formats of the APIs: times, derived ids, random tokens.
 
 use ring::rand::SecureRandom;
 use time::format_description::StaticFormatDescription;
@@ -12,19 +12,19 @@ const SECONDS: StaticFormatDescription = format_description!("[year]-[month]-[da
 const MILLIS: StaticFormatDescription =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
-/// `2026-08-10T09:30:00Z`; with `millis`, `2026-08-10T09:30:00.250Z`. Times after the year 9999 become its last moment.
+/// `2026-08-10T09:30:00Z`; with `millis`, `2026-08-10T09:30:00.250Z`. Times after the year 9999 become its last one.
 pub(crate) fn iso8601(moment: Timestamp, millis: bool) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(moment.0) * 1_000_000)
         .unwrap_or(PrimitiveDateTime::MAX.assume_utc());
     time.format(if millis { MILLIS } else { SECONDS }).expect("every part of the format is there")
 }
 
-/// An Atlas id for something that has another one: 24 hex digits, always the same.
+/// An Atlas id derived from another id: 24 hex digits.
 pub(super) fn object_id(kind: &str, id: &str) -> String {
     derived_digits(&format!("{kind}/{id}"))[..24].to_owned()
 }
 
-/// `length` random bytes in hex: tokens, nonces, request ids.
+/// `length` random bytes in hex, for tokens, nonces and request ids.
 pub(super) fn random_hex(length: usize) -> String {
     let mut bytes = vec![0; length];
     fill(&mut bytes);

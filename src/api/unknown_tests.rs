@@ -1,5 +1,5 @@
-//! Nothing that is asked of a vendor's API is dropped: a field that no handler knows is refused by its name, at whatever depth of
-//! whichever body.
+//! No part of a request to a vendor's API is silently ignored: an unknown field is refused by its name, at any depth of
+//! any body.
 
 use std::collections::BTreeSet;
 
@@ -12,12 +12,12 @@ use super::routes::{VENDORS, fits};
 const PROJECT: &str = "5f2a1b3c4d5e6f7081920a3b";
 const UNKNOWN: &str = "zzz";
 
-/// Copies of a body with an unknown field in one object each, and where that is.
+/// Copies of a body with an unknown field in one object each, and the path of that object.
 fn with_unknown(body: &Value) -> Vec<(String, Value)> {
     fn walk(whole: &Value, node: &Value, at: &str, found: &mut Vec<(String, Value)>) {
         match node {
             Value::Object(fields) => {
-                // The keys of this one are names of regions.
+                // The keys of this object are names of regions.
                 if !at.ends_with("/regionsConfig") {
                     let mut copy = whole.clone();
                     copy.pointer_mut(at).expect("the walk comes from there")[UNKNOWN] = json!(true);
@@ -36,7 +36,7 @@ fn with_unknown(body: &Value) -> Vec<(String, Value)> {
     found
 }
 
-/// A request that is valid, or refused for another reason than its fields.
+/// A request that is valid, or refused for a reason other than its fields.
 struct Case {
     method: &'static str,
     path: String,
@@ -61,14 +61,14 @@ impl Cases {
         self.all.push(Case { method, path, body });
     }
 
-    /// For the second version of Atlas' API and the first.
+    /// Adds a case for both versions of Atlas' API.
     fn atlas(&mut self, method: &'static str, path: &str, body: &Value) {
         for version in ["v2", "v1.0"] {
             self.add(method, format!("/api/atlas/{version}/groups/{PROJECT}/{path}"), body.clone());
         }
     }
 
-    /// A service of each cloud, by its Atlas id.
+    /// Creates a service in each cloud; returns its Atlas id.
     async fn service(&self, cloud: &str) -> String {
         let services = format!("/api/atlas/v2/groups/{PROJECT}/privateEndpoint");
         let of_cloud = format!("{services}/{cloud}/endpointService");
@@ -232,7 +232,7 @@ async fn a_field_that_no_handler_knows_is_refused_by_its_name_wherever_it_stands
     assert!(left.is_empty(), "no case for {left:?}");
 }
 
-/// The bodies of the cases are valid before the test changes them: none is refused for one of its fields.
+/// The bodies of the cases are valid before they are modified: none is refused because of its fields.
 #[tokio::test]
 async fn the_fields_that_are_known_are_taken() {
     let cases = cases().await;

@@ -1,4 +1,4 @@
-//! The operator's part of `/v1`: faults, zones, limits, targets taken out, the pace; and that they outlive the process.
+//! Commands of `/v1`: faults, zones, limits, registration, pace; and their persistence.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -133,7 +133,7 @@ async fn a_fault_without_content_or_effect_is_refused() {
     assert!(names(&get(&gateway, "/v1/faults").await).is_empty());
 }
 
-/// A4: App Services has zones without a load balancer.
+/// A4: App Services can have zones without a load balancer.
 #[tokio::test]
 async fn a_zone_that_only_app_services_endpoints_have_can_be_lost() {
     let text = include_str!("../../config/scenarios/app-services.toml");
@@ -222,7 +222,7 @@ async fn a_target_is_taken_out_of_its_group_and_put_back() {
     let path = "/v1/targets/Cluster0/shard-00-00";
     let (status, out) = send(&gateway, "POST", &format!("{path}/deregister"), Value::Null).await;
     assert_eq!((status, &out["members"]), (200, &json!(["shard-00-00"])), "{out}");
-    // Nothing flows here, so that it is drained at once.
+    // There are no flows, so it is drained at once.
     while state().await != "unused" {
         tokio::task::yield_now().await;
     }
@@ -260,7 +260,7 @@ async fn operators_settings_outlive_the_process_and_their_times_continue() {
     assert_eq!(again.control.pace(), Pace::Frozen);
     assert_eq!(get(&again, "/v1/limits").await["limits"][0]["flows_per_target"]["limit"], 10);
     assert_eq!(get(&again, "/v1/targets").await["targets"][1]["state"], "unused");
-    // A reload changes nothing of it.
+    // A reload does not change it.
     assert_eq!(send(&again, "POST", "/v1/reload", Value::Null).await.0, 200);
     assert_eq!((get(&again, "/v1/faults").await, get(&again, "/v1/zones").await), (faults, zones));
 }
@@ -310,7 +310,7 @@ async fn a_shift_ends_at_its_time() {
     assert!(!snapshot.zones.is_empty() && snapshot.zones.iter().all(|view| !view.shifted), "{:?}", snapshot.zones);
 }
 
-/// Every writer's change is kept, whatever the others write at the same time.
+/// No change is lost, whatever other writers do at the same time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_parallel_writers_lose_nothing() {
     let store = Arc::new(MemoryStore::new());

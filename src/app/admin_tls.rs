@@ -1,5 +1,5 @@
-//! The admin listener's certificate: the user's own, or the lab CA's for its host names and for the
-//! address that a client came to.
+//! The admin listener's certificate: the user's own, or one by the lab CA for its host names and the local address of
+//! the connection.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,20 +15,20 @@ use crate::http::Tls;
 use crate::model::DnsName;
 use crate::tls::{LabCa, TlsError};
 
-/// What the admin API speaks: HTTP/1.1, by the name that ALPN has for it (RFC 7301).
+/// The ALPN protocol of the admin API: HTTP/1.1 (RFC 7301).
 const ALPN: &[u8] = b"http/1.1";
 
 /// The admin listener's TLS.
 pub(super) struct AdminCertificate {
-    /// For the listener.
+    /// The listener's TLS.
     pub(super) tls: Tls,
-    /// The user's own files, to be read again when they change.
+    /// The user's files, which are reloaded when they change.
     pub(super) files: Option<Arc<Certificates>>,
-    /// The CA that clients have to trust, where it is the lab's.
+    /// The CA that clients have to trust, if it is the lab's.
     pub(super) ca: Option<PathBuf>,
 }
 
-/// The admin listener's TLS as `settings` has it; `None`: it is served in clear.
+/// The admin listener's TLS according to `settings`; `None`: plain HTTP.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub(super) fn admin_certificate(settings: &Settings) -> Result<Option<AdminCerti
             let localhost: DnsName = "localhost".parse().expect("a constant name");
             let names_of_it = settings.admin_names.iter().cloned().chain([localhost]).collect();
             let issued = IssuedCertificates { ca, names: names_of_it, by_address: Mutex::default() };
-            // What can't be had for the address that is listened at is said at the start.
+            // Reports at the start if no certificate can be issued for the listening address.
             issued.at(address.ip(), SystemTime::now())?;
             let at = Arc::new(move |local| {
                 let made = issued.at(local, SystemTime::now());
@@ -61,11 +61,11 @@ pub(super) fn admin_certificate(settings: &Settings) -> Result<Option<AdminCerti
     })
 }
 
-/// A TLS configuration, and when its certificate is to be renewed.
+/// A TLS configuration with the renewal time of its certificate.
 type IssuedConfig = (Arc<ServerConfig>, Option<SystemTime>);
 
-/// Certificates that the lab's CA signed, one for each address of this machine that clients came to: a listener at every
-/// address doesn't know them before. Each is renewed a month before its end; open connections keep the one they began with.
+/// Certificates that the lab's CA issued, one for each local address of connections: a wildcard listener does not know
+/// them in advance. Each is renewed a month before its end; open connections keep theirs.
 struct IssuedCertificates {
     ca: LabCa,
     names: Vec<DnsName>,
@@ -74,7 +74,7 @@ struct IssuedCertificates {
 
 impl IssuedCertificates {
     fn at(&self, local: IpAddr, now: SystemTime) -> Result<Arc<ServerConfig>, TlsError> {
-        // One for all of loopback, which has millions of addresses.
+        // One certificate for all of loopback, which has millions of addresses.
         let local = if local.is_loopback() { Ipv4Addr::LOCALHOST.into() } else { local };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((config, renewal)) = by_address.get(&local)
@@ -82,7 +82,7 @@ impl IssuedCertificates {
         {
             return Ok(Arc::clone(config));
         }
-        // Forwarded ports of loopback lead here, too.
+        // Ports of loopback may be forwarded here too.
         let ips = [local, Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let config = self.ca.issue_at(&self.names, &ips, now)?.server_config(&[ALPN])?;
         by_address.insert(local, (Arc::clone(&config), self.ca.renewal(now)));
@@ -110,7 +110,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &at(366)), "it has more than a month to live");
         let second = at(367);
         assert!(!Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&second, &at(367 + 366)));
-        // The CA lasts 3650 days, and nothing that it signs lasts longer.
+        // The CA lasts 3650 days, and no certificate outlasts it.
         let last = at(3600);
         assert!(!Arc::ptr_eq(&second, &last) && Arc::ptr_eq(&last, &at(3649)));
     }

@@ -1,4 +1,4 @@
-//! The App Services front end, started when the first app needs it: a gateway without apps pays nothing for it.
+//! The App Services front end, started when the first app needs it, so that a gateway without apps has no cost.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,23 +18,23 @@ use crate::model::FlowId;
 use crate::plan::{AppsView, Snapshot};
 use crate::tls::{LabCa, TlsError};
 
-/// What the front is started with.
+/// The parts that the front end is started with.
 pub(super) struct FrontParts {
     pub(super) options: AppOptions,
-    /// Certificates to show; none: the lab's CA signs them.
+    /// Certificates; empty: the lab's CA issues them.
     pub(super) files: Vec<CertificateFiles>,
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) lab_dir: PathBuf,
     pub(super) recorder: Arc<dyn Recorder + Send + Sync>,
-    /// Refused clients that are held, the data plane's too.
+    /// Refused clients that are held, shared with the data plane.
     pub(super) held: Arc<Connections>,
-    /// Where refused connections are counted.
+    /// Counts refused connections.
     pub(super) refusals: Arc<Refusals>,
-    /// Hears of what broke and can't be done without.
+    /// Receives the names of essential threads that panicked.
     pub(super) losses: Losses,
 }
 
-/// A front that may not have been started yet.
+/// An App Services front end that may not have been started yet.
 pub(super) struct LazyFront {
     parts: FrontParts,
     front: Mutex<Option<Arc<AppFront>>>,
@@ -45,7 +45,7 @@ impl LazyFront {
         Self { parts, front: Mutex::default() }
     }
 
-    /// Binds what `view` needs and is not open yet: all of it or nothing. `None`: there is nothing to bind.
+    /// Binds the addresses of `view` that are not open yet, or none. `None`: there is nothing to bind.
     pub(super) fn bind(&self, view: &AppsView) -> Result<Option<BoundListeners>, Vec<String>> {
         if view.listeners.is_empty() && self.started().is_none() {
             return Ok(None);
@@ -54,21 +54,21 @@ impl LazyFront {
         front.bind(view).map(Some).map_err(|errors| errors.iter().map(|error| chain(error)).collect())
     }
 
-    /// Accepts on what was bound.
+    /// Starts accepting on bound sockets.
     pub(super) async fn open(&self, bound: Option<BoundListeners>, snapshot: &Arc<Snapshot>) {
         if let Some((front, bound)) = self.started().zip(bound) {
             front.open(bound, snapshot).await;
         }
     }
 
-    /// Closes what `view`, now in force, no longer has.
+    /// Closes the addresses that are not in `view`, the current snapshot's.
     pub(super) async fn retire(&self, view: &AppsView) {
         if let Some(front) = self.started() {
             front.retire(view).await;
         }
     }
 
-    /// Closes everything, lets what is open finish for `grace`, and ends the threads.
+    /// Closes everything, drains connections for `grace`, and joins the threads.
     pub(super) async fn stop(&self, grace: Duration) {
         let front = self.front.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(front) = front.and_then(Arc::into_inner) {
@@ -81,12 +81,12 @@ impl LazyFront {
         self.started().map(|front| front.websockets()).unwrap_or_default()
     }
 
-    /// Ends a WebSocket at once; false when there is no such one.
+    /// Ends a WebSocket at once; false if there is no WebSocket with this id.
     pub(super) fn kill(&self, id: FlowId) -> bool {
         self.started().is_some_and(|front| front.kill(id))
     }
 
-    /// Reads certificate files again. Before the front end is started, there is nothing to read again.
+    /// Reloads certificate files. No effect before the front end is started.
     pub(super) fn reload_certificates(&self) -> Result<(), TlsError> {
         self.started().map_or(Ok(()), |front| front.reload_certificates())
     }

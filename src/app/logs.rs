@@ -1,16 +1,16 @@
-//! The process's log, set as the config says.
+//! Applies the config's log levels.
 
 use crate::config::LoggingSettings;
 use crate::telemetry::LogHandle;
 
-/// At the start: what `RUST_LOG` says comes first.
+/// At the start: `RUST_LOG` takes precedence.
 pub(super) fn start(logs: &LogHandle, settings: &LoggingSettings) {
     if let (Some(levels), false) = (&settings.levels, logs.is_chosen()) {
         set(logs, levels);
     }
 }
 
-/// At a reload from `before` to `now`: what was changed takes effect, whatever set it last.
+/// At a reload from `before` to `now`: changed levels are applied, regardless of what set them last.
 pub(super) fn change(logs: &LogHandle, before: &LoggingSettings, now: &LoggingSettings) {
     if before.levels != now.levels {
         set(logs, now.levels.as_ref().unwrap_or(logs.started_with()));

@@ -1,4 +1,4 @@
-//! Builds and wires every module, binds every socket, and hands out the addresses. Tests start here too.
+//! Builds and wires all modules, binds all sockets, and provides their addresses. Tests start here too.
 
 mod admin_tls;
 mod front;
@@ -42,40 +42,40 @@ use crate::plan::{Gate, Listener, Snapshot};
 use crate::telemetry::{LogHandle, PageStatus, Pages, Registry};
 use crate::tls::TlsError;
 
-/// How often the samples of histograms are counted into their buckets: 16 bytes a sample wait until then.
+/// How often histogram samples are moved to their buckets; a sample takes 16 bytes until then.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How many of those until series of what has ended are looked for: the memory that they hold is small.
+/// Number of upkeeps between removals of ended series, which use little memory.
 const UPKEEPS_UNTIL_FORGOTTEN: u32 = 12;
 
-/// How often the admin API's certificate files are looked at.
+/// How often the admin API's certificate files are checked for changes.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long DNS, admin and metrics may take to end once no flow is left.
+/// Time limit for DNS, admin and metrics to stop after the last flow.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// What is not in the config.
+/// Options that are not in the config.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayOptions {
-    /// The config file, to be read again on a reload; `None`: a reload is refused.
+    /// The config file, for reloads; `None`: reloads are refused.
     pub source: Option<PathBuf>,
-    /// The length of the data plane's tick; `None`: 1 s. Tests take less.
+    /// The length of the data plane's tick; `None`: 1 s. Shorter in tests.
     pub tick: Option<Duration>,
-    /// Hears of the ports that are open.
+    /// Receives the open ports.
     pub ports: Option<PortWatch>,
-    /// The flags that move the addresses, for error messages: (DNS, metrics, admin); `None`: the config's keys.
+    /// The flags that change the addresses, for error messages: (DNS, metrics, admin); `None`: the config's keys.
     pub flags: Option<AddressFlags>,
-    /// Let DNS, metrics and the admin API take any free port of their addresses instead of the config's.
+    /// Use any free ports for DNS, metrics and the admin API.
     pub free_ports: bool,
-    /// The process' log, to be set as the config says; `None`: it stays as it is.
+    /// The process' log, whose levels the config sets; `None`: they are not changed.
     pub logs: Option<LogHandle>,
-    /// The stand-ins behind the gateway, for the admin API; `None`: it has other servers.
+    /// The stand-ins behind the gateway, for the admin API; `None`: there are none.
     pub stand_ins: Option<StandInControl>,
-    /// The service manager, which is notified when the gateway is ready, reloads or stops.
+    /// The service manager, which is notified about readiness, reloads and stops.
     pub manager: ServiceManager,
 }
 
-/// What moves an address, in words for an error message.
+/// The options that change an address, for error messages.
 #[derive(Debug, Clone, Copy)]
 pub struct AddressFlags {
     /// For the DNS server.
@@ -95,7 +95,7 @@ impl Default for AddressFlags {
 /// Why the gateway could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A socket of the gateway's own can't be had.
+    /// A socket of the gateway can't be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The DNS server can't start.
@@ -104,10 +104,10 @@ pub enum StartError {
     /// The state can't be opened.
     #[error(transparent)]
     State(#[from] OpenError),
-    /// The plan forbids it, a listener can't be bound, or the state can't be read.
+    /// The plan refuses it, a listener can't be bound, or the state can't be read.
     #[error(transparent)]
     Change(#[from] ChangeError),
-    /// The admin API would be open to other machines.
+    /// The admin API would be reachable from other machines without credentials.
     #[error("cannot serve the admin API: {0}")]
     Exposed(String),
     /// The admin API's certificate can't be used.
@@ -116,7 +116,7 @@ pub enum StartError {
     /// A flow log can't be written.
     #[error(transparent)]
     FlowLog(#[from] FlowLogError),
-    /// The system gives no thread.
+    /// A thread can't be started.
     #[error("cannot start the worker threads")]
     Threads(#[source] std::io::Error),
 }
@@ -133,9 +133,9 @@ pub struct Gateway {
     admin_address: Option<SocketAddr>,
     grace: Duration,
     manager: ServiceManager,
-    /// Ends control, drains and the file watch.
+    /// Stops control, drains and the file watch.
     stop: CancellationToken,
-    /// Ends DNS, admin and metrics, last of all.
+    /// Stops DNS, admin and metrics at the end.
     last_stop: CancellationToken,
     tasks: TaskTracker,
     servers: Vec<JoinHandle<()>>,
@@ -145,7 +145,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts everything that `config` asks for. Once it returns, every listener accepts and DNS answers.
+    /// Starts the gateway. When it returns, every listener accepts and DNS answers.
     ///
     /// # Errors
     ///
@@ -170,10 +170,10 @@ impl Gateway {
         let registry = Registry::new();
         let (stop, last_stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
 
-        // Ends what was started when something further down fails.
+        // Stops the started parts if a later step fails.
         let (undo, undo_last) = (stop.clone().drop_guard(), last_stop.clone().drop_guard());
 
-        // Sockets first: whatever is taken is said before anything else happens.
+        // Sockets first, so that an address in use is reported before anything else happens.
         let dns_sockets = bind_dns(&settings, flags.dns)?;
         let metrics_socket =
             settings.metrics.map(|address| bind_tcp(address, "the metrics exporter", flags.metrics)).transpose()?;
@@ -248,7 +248,7 @@ impl Gateway {
         if let Some(logs) = &logs {
             crate::telemetry::count_lines(&registry, logs.clone());
         }
-        // Weak: the data plane holds the registry already.
+        // Weak, as the data plane already holds the registry.
         let publishing = Arc::downgrade(&flows);
         registry.on_render(Box::new(move || {
             if let Some(flows) = publishing.upgrade() {
@@ -363,31 +363,31 @@ impl Gateway {
         })
     }
 
-    /// What takes changes.
+    /// The handle for changes.
     #[must_use]
     pub fn control(&self) -> &Control {
         &self.control
     }
 
-    /// The snapshot in force.
+    /// The current snapshot.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.control.snapshot()
     }
 
-    /// Where DNS answers; empty without DNS.
+    /// The addresses of DNS; empty if it is disabled.
     #[must_use]
     pub fn dns_addresses(&self) -> &[SocketAddr] {
         &self.dns_addresses
     }
 
-    /// Where `/metrics` is.
+    /// The address of `/metrics`.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
 
-    /// Where the admin API is.
+    /// The address of the admin API.
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin_address
@@ -399,7 +399,7 @@ impl Gateway {
         self.registry.render()
     }
 
-    /// What is ready.
+    /// The readiness.
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
@@ -411,54 +411,54 @@ impl Gateway {
         self.flows.list()
     }
 
-    /// Ends a flow at once; false when there is no such flow.
+    /// Ends a flow at once; false if there is no such flow.
     #[must_use]
     pub fn kill(&self, id: FlowId) -> bool {
         self.flows.kill(id)
     }
 
-    /// What was carried since the start.
+    /// The traffic since the start.
     #[must_use]
     pub fn carried(&self) -> Carried {
         self.flows.carried()
     }
 
-    /// Reads the config file again.
+    /// Reloads the config file.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`]; the snapshot in force stays.
+    /// [`ChangeError`]; the current snapshot stays.
     pub async fn reload(&self) -> Result<(), ChangeError> {
         self.reload.reload().await
     }
 
-    /// Resolves when something that the gateway can't be without has stopped, with its name.
+    /// Completes when an essential part has failed, with its name.
     pub async fn failed(&self) -> String {
         let mut failed = self.failed.clone();
         match failed.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
-            // Its sender ends with the gateway: nothing has failed.
+            // The sender is dropped with the gateway: nothing has failed.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Stops: no new connection, then flows may end within the grace, then the rest is reset; DNS, admin and metrics
-    /// last.
+    /// Stops: no new connections; flows may end within the grace period, then the rest is reset; DNS, admin and metrics
+    /// are last.
     pub async fn stop(self) -> Carried {
         let grace = self.grace;
         self.stop_within(grace).await
     }
 
-    /// As [`stop`](Self::stop), with a grace of the caller's.
+    /// Like [`stop`](Self::stop), with another grace period.
     pub async fn stop_within(self, grace: Duration) -> Carried {
         self.readiness.condition("running").set_not_ready("the gateway is stopping");
         Phase::Draining.enter();
         self.manager.stopping();
-        // Control first: nothing opens a listener any more.
+        // Control first, so that no listener is opened any more.
         self.stop.cancel();
         self.control.ended().await;
         if self.control.gateways().is_some() {
-            // The listeners first, so that another gateway may have their addresses while flows drain here.
+            // The listeners first, so that another gateway can bind their addresses while flows drain here.
             self.flows.close_listeners().await;
             let _ = tokio::time::timeout(LAST_WORDS, self.control.leave_gateways()).await;
         }
@@ -468,8 +468,8 @@ impl Gateway {
         }
         if let Some(flow_log) = self.flow_log.clone() {
             let (flows, snapshot) = (Arc::clone(&self.flows), self.control.snapshot());
-            // What it can't write in time is lost with the process. A separate thread: a runtime waits for its
-            // blocking threads at exit, and a log pipe that is not read must not delay the end of the process.
+            // Records that can't be written in time are lost with the process. A separate thread: a runtime waits for
+            // its blocking threads at exit, and a blocked log pipe must not delay the end of the process.
             let (done, written) = tokio::sync::oneshot::channel();
             std::thread::spawn(move || {
                 close_window(&flow_log, &flows, &snapshot);
@@ -482,7 +482,7 @@ impl Gateway {
         let carried = self.flows.carried();
         self.last_stop.cancel();
         self.tasks.close();
-        // A client that never lets go of its connection doesn't hold the process up.
+        // A client that keeps its connection open does not delay the process.
         let _ = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
         for server in self.servers {
             server.abort();
@@ -492,7 +492,8 @@ impl Gateway {
     }
 }
 
-/// Tells the service manager, where it asks, that the process is alive: that its workers answer and nothing has failed.
+/// Reports to the service manager, if it has a watchdog, that the process is alive: its workers respond and nothing has
+/// failed.
 fn say_alive(
     manager: &ServiceManager,
     flows: &Arc<Flows>,
@@ -507,7 +508,7 @@ fn say_alive(
             let mut ticks = tokio::time::interval(every);
             loop {
                 ticks.tick().await;
-                // A worker that never answers keeps the word back, and the manager restarts the process.
+                // If a worker never responds, the watchdog is not notified, and the manager restarts the process.
                 flows.in_step().await;
                 if failed.borrow().is_none() {
                     manager.alive();
@@ -518,7 +519,7 @@ fn say_alive(
     });
 }
 
-/// Tells the service manager that the drain goes on, for as long as it does.
+/// Reports to the service manager that the drain continues, as long as it does.
 async fn say_draining(manager: &ServiceManager, flows: &Flows) {
     let mut ticks = tokio::time::interval(STILL_STOPPING);
     loop {
@@ -527,7 +528,7 @@ async fn say_draining(manager: &ServiceManager, flows: &Flows) {
     }
 }
 
-/// Logs where the admin API listens, and what its clients have to trust.
+/// Logs the address of the admin API, and the CA that its clients have to trust.
 fn log_admin(address: SocketAddr, certificate: Option<&AdminCertificate>) {
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let console = format!("{scheme}://{address}/console");
@@ -545,8 +546,8 @@ fn log_admin(address: SocketAddr, certificate: Option<&AdminCertificate>) {
     }
 }
 
-/// Logs where the gateway listens, a line each kind of listener: its own, which may have chosen their ports themselves, and those
-/// of the snapshot by the addresses that they are at.
+/// Logs the gateway's listening addresses, one line for each kind of listener: its own, whose ports may have been
+/// chosen by the kernel, and those of the snapshot by address.
 fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, snapshot: &Snapshot) {
     for address in dns {
         tracing::info!(listen.addr = %address, "DNS listens");
@@ -579,9 +580,9 @@ fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, snapshot: &Sna
     }
 }
 
-/// Runs the registry's upkeep whether or not it is scraped, and drops the data plane's counters of removed targets.
+/// Runs the registry's upkeep even without scrapes, and drops the data plane's counters of removed targets.
 fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
-    // Weak: a dropped data plane releases its ports although this task still has its counters.
+    // Weak, so that a dropped data plane releases its ports even if this task still runs.
     let (registry, flows, stop) = (registry.clone(), Arc::downgrade(flows), stop.clone());
     tasks.spawn(async move {
         let work = async {
@@ -601,7 +602,7 @@ fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &
     });
 }
 
-/// Takes the averages of which the highest is the peak throughput.
+/// Samples the throughput, for its peak.
 fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
     let (flows, stop) = (Arc::downgrade(flows), stop.clone());
     tasks.spawn(async move {
@@ -617,7 +618,7 @@ fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToke
     });
 }
 
-/// Reads the admin API's certificate again when it changes.
+/// Reloads the admin API's certificate when it changes.
 fn watch_certificate(certificate: Arc<Certificates>, tasks: &TaskTracker, stop: &CancellationToken) {
     let stop = stop.clone();
     tasks.spawn(stop.run_until_cancelled_owned(async move {
@@ -635,7 +636,7 @@ fn watch_certificate(certificate: Arc<Certificates>, tasks: &TaskTracker, stop: 
     }));
 }
 
-/// Has refused connections logged and recorded among the events.
+/// Logs refused connections and records them as events.
 fn report_refusals(refusals: Arc<Refusals>, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
     let (events, stop) = (control.events().clone(), stop.clone());
     tasks.spawn(async move {
@@ -643,7 +644,7 @@ fn report_refusals(refusals: Arc<Refusals>, control: &Control, tasks: &TaskTrack
     });
 }
 
-/// Closes the windows of the flow logs, one after the other.
+/// Closes the windows of the flow logs at their interval.
 fn close_windows(
     flow_log: &FlowLog,
     flows: &Arc<Flows>,
@@ -662,7 +663,7 @@ fn close_windows(
                 ticks.tick().await;
                 let (Some(flows), flow_log) = (flows.upgrade(), flow_log.clone()) else { return };
                 let snapshot = Arc::clone(&snapshots.borrow());
-                // It asks the kernel about every open flow, and waits for room in the queue.
+                // It makes system calls for every open flow, and may wait for space in the queue.
                 let _ = tokio::task::spawn_blocking(move || close_window(&flow_log, &flows, &snapshot)).await;
             }
         };
@@ -670,7 +671,7 @@ fn close_windows(
     });
 }
 
-/// Records what was seen since the last window.
+/// Closes the current window.
 fn close_window(flow_log: &FlowLog, flows: &Flows, snapshot: &Snapshot) {
     if flow_log.interval().is_none() {
         return;
@@ -694,7 +695,7 @@ fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, Start
     Ok(Some(sockets))
 }
 
-/// Passes addresses that the data plane could not connect to on to the health prober.
+/// Forwards addresses to which the data plane could not connect to the health prober.
 fn report_failed_dials(
     mut failed_dials: mpsc::Receiver<SocketAddr>,
     control: &Control,
@@ -712,7 +713,7 @@ fn report_failed_dials(
     });
 }
 
-/// A broken listener or a panicked thread ends the process: a port that is open and answers no client is worse.
+/// A failed listener or a panicked thread ends the process, as a port that is open but does not serve would be worse.
 fn watch_losses(
     mut lost: mpsc::UnboundedReceiver<String>,
     fail: Arc<watch::Sender<Option<String>>>,
@@ -728,7 +729,7 @@ fn watch_losses(
     });
 }
 
-/// Nothing can change either once the owner of the desired state has ended.
+/// Watches the owner of the desired state: no change is possible after it has ended.
 fn watch_control(
     control: &Control,
     fail: Arc<watch::Sender<Option<String>>>,
@@ -745,7 +746,8 @@ fn watch_control(
     });
 }
 
-/// Logs each change in the gateway's access to the shared state. It stays ready: what is in force serves on.
+/// Logs each change in the gateway's access to the shared state. The gateway stays ready, as the current snapshot
+/// continues to work.
 fn show_shared_state(condition: Condition, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
     let (mut status, stop) = (control.shared_status(), stop.clone());
     let show = move |status: &SharedStatus| {
@@ -766,8 +768,8 @@ fn show_shared_state(condition: Condition, control: &Control, tasks: &TaskTracke
     });
 }
 
-/// Where the admin API at `address` is reached from other hosts, as far as the gateway knows: by the first of the `names` that it
-/// answers to, or by the host's name where it listens on every address.
+/// The URL of the admin API at `address` for other hosts: by the first of its `names`, or by the host's name if it
+/// listens on every address.
 fn admin_url(address: SocketAddr, tls: bool, names: &BTreeSet<DnsName>) -> String {
     let scheme = if tls { "https" } else { "http" };
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned());
@@ -778,7 +780,7 @@ fn admin_url(address: SocketAddr, tls: bool, names: &BTreeSet<DnsName>) -> Strin
     }
 }
 
-/// Says how many listeners there are, whenever that changes.
+/// Reports the number of listeners when it changes.
 fn show_listeners(condition: Condition, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
     let (mut snapshots, stop) = (control.snapshots(), stop.clone());
     let show = move |snapshot: &Snapshot| condition.set_ready(format!("{} listeners accept", snapshot.listeners.len()));
@@ -821,7 +823,7 @@ mod tests {
     use super::*;
     use crate::config::StateLocation;
 
-    /// A process with a thread less serves a part of its clients, and must not say that it is well.
+    /// A process that lost a thread does not serve all clients, and must not report that it is healthy.
     #[tokio::test]
     async fn a_thread_that_panics_makes_the_gateway_unhealthy_and_fail() {
         let mut config = crate::config::quickstart();

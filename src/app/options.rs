@@ -1,4 +1,4 @@
-//! The config's settings in the words of the modules that take them.
+//! Converts the config's settings to the modules' options.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(super) fn data(settings: &Settings, tick: Option<Duration>) -> DataOptions {
     }
 }
 
-/// Which logs of flows are written.
+/// The options of flow logs.
 pub(super) fn flow_log(settings: &Settings) -> Options {
     let destination = |destination: &LogDestination| match destination {
         LogDestination::Stdout => Destination::Stdout,
@@ -59,7 +59,7 @@ pub(super) fn dns(settings: &DnsSettings) -> DnsOptions {
     }
 }
 
-/// The certificates that clients of the App Services front are shown.
+/// The certificates of the App Services front end.
 pub(super) fn certificates(settings: &Settings) -> Vec<CertificateFiles> {
     let files = settings.app_services.certificates.iter().cloned();
     files.map(|(certificate, key)| CertificateFiles { certificate, key }).collect()

@@ -1,4 +1,4 @@
-//! Carries out control's changes on the data plane and the App Services front end.
+//! Applies control's changes to the data plane and the App Services front end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,12 +18,12 @@ use crate::model::{DrainReason, FlowId, TargetId, VpceServiceId};
 use crate::plan::{AppsView, Changes, Listener, MemberRemoval, Snapshot};
 use crate::tls::TlsError;
 
-/// Carries out changes on the data plane, and lists and ends its flows.
+/// Applies changes to the data plane, and lists and ends its flows.
 #[derive(Debug)]
 pub(super) struct Flows {
     data: Arc<DataPlane>,
     front: LazyFront,
-    /// Addresses that are open: those of the snapshot and those whose port still accepts for a moment after a move.
+    /// Open addresses: those of the snapshot, and those of moved targets whose old port still accepts.
     open: Mutex<BTreeSet<SocketAddr>>,
     /// Addresses on which the App Services front end listens.
     app_listeners: Mutex<BTreeSet<SocketAddr>>,
@@ -55,7 +55,7 @@ impl Flows {
         self.data.kill(id) || self.front.kill(id)
     }
 
-    /// Reads the certificates of the apps again; the old ones stay where a file is wrong.
+    /// Reloads the certificates of the apps; the old ones stay if a file is invalid.
     pub(super) fn reload_certificates(&self) -> Result<(), TlsError> {
         self.front.reload_certificates()
     }
@@ -64,12 +64,12 @@ impl Flows {
         self.data.carried()
     }
 
-    /// How many flows are open, WebSockets included: as many as are listed.
+    /// The number of open flows, including WebSockets.
     pub(super) fn open_flows(&self) -> usize {
         self.data.open_flows() + self.front.websockets().len()
     }
 
-    /// Waits until every worker has answered.
+    /// Waits until every worker has responded.
     pub(super) async fn in_step(&self) {
         self.data.workers_respond().await;
     }
@@ -91,7 +91,7 @@ impl Flows {
         self.data.forget_absent();
     }
 
-    /// Has a flow thread panic.
+    /// Makes a worker panic.
     #[cfg(test)]
     pub(super) fn break_a_thread(&self) {
         self.data.misbehave(|| panic!("as asked"));
@@ -102,7 +102,7 @@ impl Flows {
         tokio::join!(self.front.stop(grace), self.drain_flows(grace));
     }
 
-    /// Accepts no more connections; those that are open go on.
+    /// Accepts no more connections; open ones continue.
     pub(super) async fn close_listeners(&self) {
         let none = AppsView::default();
         tokio::join!(self.front.retire(&none), self.shut_flows());
@@ -119,7 +119,7 @@ impl Flows {
         self.data.drain(self.data.all_open(), grace, Some(DrainReason::Shutdown)).await;
     }
 
-    /// Ends the workers.
+    /// Stops the workers.
     pub(super) fn stop(&self) {
         self.data.stop();
     }

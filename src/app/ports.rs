@@ -5,8 +5,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Called with all addresses on which the gateway takes connections, before one more is opened and after one was
-/// closed. The lab's packet filter uses it.
+/// Called with all addresses on which the gateway accepts connections, before one is opened and after one was closed.
+/// The lab's packet filter uses it.
 #[derive(Clone)]
 pub struct PortWatch(Arc<OnChange>);
 
@@ -18,7 +18,6 @@ impl PortWatch {
         Self(Arc::new(hear))
     }
 
-    /// These are open.
     pub(super) fn tell(&self, open: &BTreeSet<SocketAddr>) {
         (self.0)(open);
     }

@@ -1,17 +1,17 @@
-//! Refused connections in the log and among the events: once a second for each source, with a count.
+//! Logs and events of refused connections: once a second for each source, with a count.
 
 use std::time::Duration;
 
 use crate::control::events::{EventKind, EventLog, Severity};
 use crate::limits::{Refusals, RefusedCount, RefusedSource};
 
-/// How long refusals are added up.
+/// The interval over which refusals are counted.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many sources are named among the events of a second; the log names more.
+/// Maximum number of sources in the events of one interval; the log has more.
 const MOST_EVENTS: usize = 16;
 
-/// Reports what is refused, every second, for as long as it is polled.
+/// Reports refusals every second, for as long as it is polled.
 pub(super) async fn report(refusals: &Refusals, events: &EventLog) {
     let mut ticks = tokio::time::interval(INTERVAL);
     loop {
@@ -24,7 +24,7 @@ pub(super) async fn report(refusals: &Refusals, events: &EventLog) {
     }
 }
 
-/// The first refusal of a source was logged when it happened.
+/// A source's first refusal was logged when it happened.
 fn log(of: &RefusedSource, refused: u64) {
     if refused > 1 {
         let RefusedSource { listener, reason, .. } = of;
@@ -58,7 +58,7 @@ mod tests {
     async fn refused_connections_are_one_event_a_second_for_each_source_and_reason() {
         let (refusals, events) = (Refusals::default(), EventLog::default());
         for n in 0..80_u8 {
-            // One source that comes again, and more others than are named.
+            // One recurring source, and more others than are named.
             let source = IpAddr::from(if n % 4 == 0 { [127, 9, 0, 0] } else { [127, 9, 1, n] });
             let (reason, subject) = if n % 8 == 0 { ("origin", "shard-00-00") } else { ("one_way", "shard-00-01") };
             refusals.is_first("flows", source, reason, subject);

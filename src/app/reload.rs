@@ -1,4 +1,4 @@
-//! Reads the config again: when it is asked to, and when its file changes.
+//! Reloads the config: on request, and when its file changes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::control::{ChangeError, Control, chain};
 use crate::lifecycle::{Condition, ServiceManager};
 use crate::telemetry::LogHandle;
 
-/// How long a file must be left alone before it is read: editors write in several steps.
+/// How long a file must be unchanged before it is read, as editors write in several steps.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// And how long its directory may be busy before it is read anyway.
+/// The maximum wait for that.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Reads the config again.
@@ -27,18 +27,18 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 pub(super) struct Reloader {
     source: Option<Arc<Path>>,
     control: Control,
-    /// What the gateway was started with.
+    /// The config at the start.
     started_with: Arc<Config>,
-    /// The keys of settings that take effect at the next start.
+    /// The keys of changed settings that need a restart.
     pending: watch::Sender<Vec<String>>,
     logs: Option<LogHandle>,
     manager: ServiceManager,
     flows: Arc<Flows>,
-    /// One reload at a time: what was read last is applied last.
+    /// Serializes reloads, so that the config that was read last is applied last.
     turn: Arc<tokio::sync::Mutex<LastReload>>,
 }
 
-/// What the last reload left.
+/// The result of the last reload.
 #[derive(Debug)]
 struct LastReload {
     logs: LoggingSettings,
@@ -59,12 +59,12 @@ impl Reloader {
         Self { source, control, started_with, pending, logs, manager, flows, turn }
     }
 
-    /// The keys of settings that changed since the start, which take effect at the next one.
+    /// The keys of settings that were changed and need a restart.
     pub(super) fn pending(&self) -> watch::Receiver<Vec<String>> {
         self.pending.subscribe()
     }
 
-    /// Reads the file and applies it: all of it or nothing; and the certificates of the apps.
+    /// Reads the file and applies it: all or nothing; also the certificates of the apps.
     pub(super) async fn reload(&self) -> Result<(), ChangeError> {
         let Some(source) = self.source.clone() else {
             return Err(ChangeError::Config("there is no config file to read again".to_owned()));
@@ -112,7 +112,8 @@ impl Reloader {
         Ok(())
     }
 
-    /// Shows in the readiness detail why the last reload was refused. The gateway stays ready: what was in force is.
+    /// Shows the reason of a refused reload in the readiness details. The gateway stays ready, as the current snapshot
+    /// stays.
     pub(super) fn show_problems(&self, condition: Condition, tasks: &TaskTracker, stop: &CancellationToken) {
         let (mut problem, stop) = (self.control.last_problem(), stop.clone());
         tasks.spawn(async move {
@@ -131,13 +132,13 @@ impl Reloader {
         });
     }
 
-    /// Reloads whenever the file changes. Its directory is watched, as editors and Kubernetes put a new file in place.
+    /// Reloads whenever the file changes. The directory is watched, as editors and Kubernetes replace the file.
     pub(super) fn watch_file(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         let Some(source) = self.source.clone() else { return };
         let (changed, mut changes) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
-                // Full: a look is due already. Closed: the process stops.
+                // Full: a check is already due. Closed: the process is stopping.
                 let _ = changed.try_send(());
             }
         });
@@ -158,25 +159,25 @@ impl Reloader {
         };
         let (reloader, stop) = (self.clone(), stop.clone());
         tasks.spawn(async move {
-            // The watcher ends with the task.
+            // The watcher is dropped with the task.
             let _watcher = watcher;
             let work = async {
                 let mut seen = read(&source).await;
-                // It may have changed after it was first read and before the watch began.
+                // The file may have changed between the first read and the start of the watch.
                 if !reloader.is_started_with(seen.as_deref()) {
                     let _ = reloader.reload().await;
                 }
                 while changes.recv().await.is_some() {
                     let quiet =
                         async { while timeout(SETTLE, changes.recv()).await.is_ok_and(|more| more.is_some()) {} };
-                    // Where other files of the directory are written all the time, as logs are, it never gets quiet.
+                    // If other files in the directory change all the time, as logs do, it never becomes quiet.
                     let _ = timeout(SETTLE_WITHIN, quiet).await;
                     let now = read(&source).await;
-                    // An empty file is one that is being written: its writer has cut it, and its text is to come.
+                    // An empty file is one that is being written: its writer has truncated it.
                     let is_cut = now.as_ref().is_some_and(|bytes| bytes.is_empty());
                     if now != seen && !is_cut {
                         seen = now;
-                        // Why it was refused is logged, counted and shown by control.
+                        // Control logs, counts and shows the reason of a refusal.
                         let _ = reloader.reload().await;
                     }
                 }
@@ -187,7 +188,7 @@ impl Reloader {
 }
 
 impl Reloader {
-    /// Whether `bytes` are the config that the gateway was started with.
+    /// Whether `bytes` are the config at the start.
     fn is_started_with(&self, bytes: Option<&[u8]>) -> bool {
         bytes
             .and_then(|bytes| std::str::from_utf8(bytes).ok())

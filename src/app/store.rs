@@ -1,4 +1,4 @@
-//! The store that the config keeps the state in.
+//! Opens the state store of the config.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ pub(crate) async fn open_store(location: &StateLocation) -> Result<Arc<dyn State
     })
 }
 
-/// This gateway's name among those that share the store at `location`; `None`: the store is its alone.
+/// This gateway's id among those that share the store at `location`; `None`: the store is not shared.
 ///
 /// # Errors
 ///
-/// [`OpenError::Etcd`] when the config names none and the host's name is none either.
+/// [`OpenError::Etcd`] when the config has no id and the host's name is not a valid one.
 pub(super) fn gateway_id(location: &StateLocation) -> Result<Option<GatewayId>, OpenError> {
     let StateLocation::Etcd(settings) = location else { return Ok(None) };
     if let Some(id) = &settings.gateway {
@@ -35,7 +35,7 @@ pub(super) fn gateway_id(location: &StateLocation) -> Result<Option<GatewayId>, 
     name.trim().parse().map(Some).map_err(|error: ParseIdError| unfit(error.to_string()))
 }
 
-/// The zones that this gateway serves when it can have them; `None`: it serves all addresses.
+/// The zones that this gateway is configured for; `None`: it serves all addresses.
 pub(super) fn gateway_claims(location: &StateLocation) -> Option<BTreeSet<ClaimId>> {
     if let StateLocation::Etcd(settings) = location { settings.zones.clone() } else { None }
 }

@@ -1,7 +1,7 @@
-//! What a client connection is doing, and when it has outstayed a time limit.
+//! Activity of a client connection, and the time limits that follow from it.
 //!
-//! One timer a connection, and it is not moved by traffic: when it rings, or when the connection's task is polled anyway,
-//! the deadline is derived from what was noted here.
+//! Each connection has one timer, which traffic does not move. When it fires, or when the connection's task is polled
+//! for another reason, the deadline is computed from the recorded activity.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -14,25 +14,25 @@ use tokio::time::{Instant, sleep_until};
 
 use super::options::AppLimits;
 
-/// A limit that a connection has outstayed.
+/// The time limit that a connection exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Expired {
     /// No request for too long.
     Idle,
-    /// The client took too long for a head, or to read what was written to it.
+    /// The client took too long to send a head, or to read a response.
     Slow,
 }
 
-/// What is known of a client connection's traffic. Written on the worker of the connection alone; it is `Sync` only
-/// because hyper requires the stream that holds it to be `Send`. Times are milliseconds after `opened`, plus one; 0: not so.
+/// The recorded traffic of a client connection. Only the connection's worker writes it; it is `Sync` because hyper
+/// requires the stream that holds it to be `Send`. Times are milliseconds after `opened`, plus one; 0 means "none".
 #[derive(Debug)]
 pub(crate) struct Activity {
     opened: Instant,
-    /// A request began or ended.
+    /// When a request last began or ended.
     last: AtomicU64,
-    /// Since when a head is incomplete.
+    /// When the first byte of an incomplete head arrived.
     head_since: AtomicU64,
-    /// Since when the socket takes nothing of what is to be written.
+    /// When the socket stopped accepting writes.
     blocked_since: AtomicU64,
     in_flight: AtomicU32,
     unread: AtomicBool,
@@ -64,7 +64,6 @@ impl Activity {
         self.opened + Duration::from_millis(since - 1) + limit
     }
 
-    /// Bytes were read.
     #[inline]
     pub(crate) fn on_read(&self) {
         if self.in_flight.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) == 0 {
@@ -72,7 +71,7 @@ impl Activity {
         }
     }
 
-    /// The socket took bytes, or took none.
+    /// `taken`: whether the socket accepted bytes.
     #[inline]
     pub(crate) fn on_write(&self, taken: bool) {
         let is_blocked = self.blocked_since.load(Ordering::Relaxed) != 0;
@@ -83,30 +82,29 @@ impl Activity {
         }
     }
 
-    /// A request's head is complete; `now` is the time.
     pub(crate) fn begin_request(&self, now: Instant) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
         self.last.store(self.at(now), Ordering::Relaxed);
     }
 
-    /// A request and its response are over.
+    /// To be called when a request and its response have both ended.
     pub(crate) fn end_request(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         self.last.store(self.now(), Ordering::Relaxed);
     }
 
-    /// A request's body was given up before its end.
+    /// A request's body was abandoned before its end.
     pub(crate) fn leave_body_unread(&self) {
         self.unread.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the client may still be sending: part of a head or of a body was not read.
+    /// Whether the client may still be sending: part of a head or of a body is unread.
     pub(crate) fn has_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed) || self.head_since.load(Ordering::Relaxed) != 0
     }
 
-    /// The socket is to be closed by RST: what it holds is for a client that does not read.
+    /// Makes the close send RST: the client does not read what the socket still holds.
     pub(crate) fn close_by_reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
     }
@@ -115,7 +113,7 @@ impl Activity {
         self.reset.load(Ordering::Relaxed)
     }
 
-    /// The limit that is reached next, with the time that it is.
+    /// The limit that is reached next, and when.
     fn next(&self, limits: &AppLimits, is_h2: bool) -> Option<(Instant, Expired)> {
         let at = |since: &AtomicU64, limit, what| {
             let since = since.load(Ordering::Relaxed);
@@ -130,7 +128,7 @@ impl Activity {
         [blocked, head, idle].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
     }
 
-    /// Waits until a limit is reached. To be polled with the connection, after it.
+    /// Waits until a limit is reached. Poll it after the connection, in the same task.
     pub(crate) async fn expired(&self, limits: &AppLimits, is_h2: bool) -> Expired {
         let mut timer = pin!(sleep_until(Instant::now() + limits.idle));
         poll_fn(|cx| {

@@ -1,12 +1,13 @@
 //! Connections to backends, and the pool that keeps them for later requests.
 //!
-//! The pool is our own. hyper-util's legacy client keys its pool by the request's URI, which over HTTP/2 is also the
-//! `:authority` that the backend sees: one backend would be dialled again for each name and port that a client may write. It
-//! also has no place for the other parts of our pool's key (the listener; the client, with PROXY protocol), and requires
+//! Not hyper-util's legacy client: its pool's key is the request's URI, which over HTTP/2 is also the `:authority` that
+//! the backend sees, so it would open a connection to the same backend for each name and port that clients write. It
+//! has no place for the other parts of this pool's key (the listener; the client, with PROXY protocol), and requires
 //! `Send` bodies.
 //!
-//! Every worker has a pool. A connection goes back when its response is over, and is taken again only once hyper says that
-//! it is ready, which it is when the request's body is over too; one that is not ready is passed over, never waited for.
+//! Each worker has its own pool. A connection is returned when its response has ended, and reused only once hyper
+//! reports it as ready, which it is when the request's body has ended too. A connection that is not ready is skipped,
+//! never waited for.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -42,47 +43,48 @@ use crate::data::descriptors::SpareSocket;
 use crate::data::proxy_protocol;
 use crate::model::{BackendScheme, BackendUrl, ConnectError};
 
-/// Idle connections to one backend, at most; more are closed.
+/// Maximum number of idle connections to one backend; more are closed.
 const MAX_IDLE: usize = 256;
 
-/// Fields of a backend's response, at most.
+/// Maximum number of header fields in a backend's response.
 const MAX_FIELDS: usize = 512;
 
-/// How often a backend's settings are looked for until they have come: hyper wakes nothing when they do.
+/// How often to check whether a backend's SETTINGS have arrived; hyper wakes no task when they do.
 const SETTINGS_POLL: Duration = Duration::from_millis(1);
 
-/// Why a backend gave no answer.
+/// Why a backend gave no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackendError {
-    /// It can't be reached.
+    /// It could not be reached.
     #[error("failed to connect to backend {backend} ({}): {source}", .kind.label())]
     Unreachable { backend: String, kind: ConnectError, source: io::Error },
-    /// It took too long to be connected to, or to answer.
+    /// Connecting or responding took too long.
     #[error("backend {backend} took longer than {limit:?} to {what}")]
     TimedOut { backend: String, limit: Duration, what: &'static str },
-    /// It closed the connection before its response, or its response is no HTTP.
+    /// It closed the connection before its response, or the response is not valid HTTP.
     #[error("backend {backend} gave no valid response: {source}")]
     Broken { backend: String, source: hyper::Error },
-    /// It cannot do, or did not do, what was asked of it.
+    /// It does not support, or did not do, what the request needs.
     #[error("backend {backend} {what}")]
     Unsupported { backend: String, what: &'static str },
 }
 
 impl BackendError {
-    /// Whether it is a matter of time: 504, else 502.
+    /// Whether the client gets 504 rather than 502.
     pub(crate) fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut { .. }) || matches!(self, Self::Unreachable { kind: ConnectError::TimedOut, .. })
     }
 }
 
-/// Where a request goes.
+/// The backend of a request.
 #[derive(Debug, Clone)]
 pub(crate) struct BackendDestination {
     pub(crate) url: Arc<BackendUrl>,
-    /// The listener that the request came to. Each has its own connections: requests from the internet share none with
-    /// those of a VPC, and responses that clients of a lost zone do not take use up no other listener's HTTP/2 window.
+    /// The listener that received the request. Each has its own connections, so requests from the internet share none
+    /// with those of a VPC, and unread responses to clients of a lost zone do not use up another listener's HTTP/2
+    /// window.
     pub(crate) listener: SocketAddr,
-    /// The PROXY protocol header that backends are sent, if they are, with the number of the client's connection.
+    /// The PROXY protocol header, if it is enabled, with the number of the client's connection.
     pub(crate) proxy: Option<(u64, [u8; proxy_protocol::HEADER_LEN])>,
 }
 
@@ -93,7 +95,7 @@ impl BackendDestination {
     }
 }
 
-/// Which connections are alike.
+/// Connections with equal keys are interchangeable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct PoolKey {
     url: Arc<BackendUrl>,
@@ -101,7 +103,7 @@ struct PoolKey {
     client: u64,
 }
 
-/// Runs hyper's tasks on the worker that they came up on.
+/// Runs hyper's tasks on the current worker.
 #[derive(Debug, Clone, Copy)]
 struct LocalExecutor;
 
@@ -115,7 +117,7 @@ where
     }
 }
 
-/// An HTTP/1.1 connection without a request.
+/// An idle HTTP/1.1 connection.
 struct IdleConnection {
     sender: http1::SendRequest<RequestBody>,
     since: Instant,
@@ -130,13 +132,13 @@ struct Multiplexed {
 /// The streams of an HTTP/2 connection.
 struct Streams {
     open: Cell<usize>,
-    /// How many the backend allows.
+    /// The backend's limit.
     max: Cell<usize>,
     /// When the last one ended.
     since: Cell<Instant>,
 }
 
-/// A stream, counted until this is dropped.
+/// Counts a stream as open until it is dropped.
 struct StreamGuard(Rc<Streams>);
 
 impl StreamGuard {
@@ -189,7 +191,7 @@ impl fmt::Debug for BackendLease {
 }
 
 impl BackendLease {
-    /// The response is over.
+    /// Returns the connection to the pool; to be called when the response has ended.
     pub(crate) fn give_back(self) {
         let LeaseKind::Http1 { pool, key, sender } = self.0 else { return };
         let Some(pool) = pool.upgrade() else { return };
@@ -210,7 +212,7 @@ enum RequestSender {
 }
 
 impl Backends {
-    /// No connection yet. `tls` is what `https` backends are checked with; it offers no ALPN protocols.
+    /// Creates an empty pool. `tls` verifies `https` backends; it offers no ALPN protocols.
     pub(crate) fn new(tls: &Arc<ClientConfig>, limits: AppLimits, leg: LegOptions) -> Rc<Self> {
         let offering = |protocols: &[&[u8]]| {
             let mut config = ClientConfig::clone(tls);
@@ -227,12 +229,12 @@ impl Backends {
         })
     }
 
-    /// Sends a request on an idle connection or on a new one, for which `spare` is used. Its URI is path and query;
-    /// `again` makes it once more, if it may be sent twice; `authority` is the host that the client asked for.
+    /// Sends a request on an idle connection, or on a new one that uses `spare`. The request's URI is path and query;
+    /// `again` recreates it if it may be sent twice; `authority` is the host that the client requested.
     ///
-    /// What failed on an idle connection, which may be closed at this very moment, is repeated: on whatever connection
-    /// there is when nothing was sent, else once and on a new one, as others may be closed too (RFC 9110 §9.2.2: no
-    /// retry of a failed retry).
+    /// A request that fails on an idle connection, which the backend may be closing at the same moment, is repeated: if
+    /// nothing was sent, on any connection; otherwise once, on a new one, as other idle connections may be closed too
+    /// (RFC 9110 §9.2.2: no retry of a failed retry).
     pub(crate) async fn send(
         self: &Rc<Self>,
         to: &BackendDestination,
@@ -247,7 +249,7 @@ impl Backends {
             let kept = if repeated { None } else { self.take(&key) };
             let (sender, reused) = match kept {
                 Some(sender) => (sender, true),
-                // Boxed: most requests find one, and each one's future is moved.
+                // Boxed: usually an idle connection exists, and every request's future is moved.
                 None => (Box::pin(self.connect(to, &key, spare)).await?, false),
             };
             let mut failed = match sender {
@@ -278,7 +280,8 @@ impl Backends {
             match next {
                 Some(next) if reused => {
                     if repeated {
-                        // Else one whose streams all fail would stay the first, and each failure would add another.
+                        // Otherwise a connection whose streams all fail would stay the first, and each failure would
+                        // add another.
                         self.multiplexed.borrow_mut().remove(&key);
                     }
                     *request = next;
@@ -301,7 +304,7 @@ impl Backends {
         if to.url.scheme == BackendScheme::H2c {
             let (mut sender, connection) =
                 http2::Builder::new(LocalExecutor).handshake(TokioIo::new(tcp)).await.map_err(broken)?;
-            // Its settings say whether it does WebSockets over HTTP/2 (RFC 8441 §3).
+            // The backend's SETTINGS say whether it supports WebSockets over HTTP/2 (RFC 8441 §3).
             let (enabled, settings) = oneshot::channel();
             tokio::task::spawn_local(async move {
                 let (mut connection, mut enabled) = (pin!(connection), Some(enabled));
@@ -312,7 +315,7 @@ impl Backends {
                         if connection.is_extended_connect_protocol_enabled()
                             && let Some(enabled) = enabled.take()
                         {
-                            // The request may have been given up.
+                            // Fails if the request was dropped.
                             let _ = enabled.send(());
                         }
                     }
@@ -337,7 +340,7 @@ impl Backends {
         }
     }
 
-    /// Closes connections that were idle for too long, and forgets those that are closed.
+    /// Closes connections that were idle for too long, and removes closed ones.
     pub(crate) fn sweep(&self) {
         let limit = self.limits.backend_idle;
         self.idle.borrow_mut().retain(|_, idle| {
@@ -352,18 +355,18 @@ impl Backends {
         });
     }
 
-    /// Closes HTTP/1.1 connections without a request: clients need the descriptors.
+    /// Closes idle HTTP/1.1 connections, as clients need their descriptors.
     pub(crate) fn close_idle(&self) {
         self.idle.borrow_mut().clear();
     }
 
-    /// Closes the connections that were one client's own.
+    /// Closes the connections that belong to one client.
     pub(crate) fn forget(&self, client: u64) {
         self.idle.borrow_mut().retain(|key, _| key.client != client);
         self.multiplexed.borrow_mut().retain(|key, _| key.client != client);
     }
 
-    /// A connection that can send a request now.
+    /// A connection that can send a request now, if there is one.
     fn take(&self, key: &PoolKey) -> Option<RequestSender> {
         if let Some(connections) = self.multiplexed.borrow().get(key) {
             let has_room =
@@ -374,7 +377,7 @@ impl Backends {
         }
         let mut all = self.idle.borrow_mut();
         let idle = all.get_mut(key)?;
-        // The latest first: most are open and ready, and none of the others is looked at.
+        // The latest first: most are open and ready, so the others need not be checked.
         for at in (0..idle.len()).rev() {
             let IdleConnection { sender, since } = &idle[at];
             if sender.is_ready() && since.elapsed() < self.limits.backend_idle {
@@ -432,7 +435,7 @@ impl Backends {
         Ok(RequestSender::Http2(sender, stream))
     }
 
-    /// A TCP connection, with the PROXY header already on it.
+    /// Opens a TCP connection and sends the PROXY header.
     async fn dial(
         &self,
         to: &BackendDestination,
@@ -445,7 +448,7 @@ impl Backends {
             for address in resolve(url).await? {
                 match connect(address, &self.leg, spare.take()).await {
                     Ok(mut tcp) => {
-                        // It is kept for later requests.
+                        // Keepalive, as the connection is kept for later requests.
                         self.leg.keep_alive(&SockRef::from(&tcp));
                         if let Some((_, header)) = &to.proxy {
                             tcp.write_all(header).await?;
@@ -489,8 +492,8 @@ impl Backends {
     }
 }
 
-/// HTTP/1.1 has path and query in its request line, and a `Host`. The framing is explicit: hyper sends no body of a length
-/// that it does not know with GET and HEAD, unless it is configured to (RFC 9112 §6: it does not depend on the method).
+/// HTTP/1.1 has path and query in its request line, and a `Host`. The framing is set explicitly: by default hyper sends
+/// no body of unknown length with GET and HEAD, but framing does not depend on the method (RFC 9112 §6).
 fn for_http1(request: &mut Request<RequestBody>, authority: &HeaderValue) {
     if request.uri().authority().is_some() {
         let path = request.uri().path_and_query().cloned();
@@ -535,8 +538,8 @@ where
     Ok(sender)
 }
 
-/// A connection that is read to its end although the backend takes nothing any more: it may have answered, and closed, before
-/// it had read the request's body. What is written then goes nowhere.
+/// Reads a connection to its end although the backend accepts no more bytes: it may have responded and closed before it
+/// read the request's body. Later writes are discarded.
 struct ReadsOn<T> {
     io: T,
     write_failed: bool,
@@ -549,7 +552,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for ReadsOn<T> {
 }
 
 impl<T> ReadsOn<T> {
-    /// The result of writing `n` bytes, with a failure left out.
+    /// The result of a write of `n` bytes, with errors replaced by `instead`.
     fn forgive<R>(&mut self, result: Poll<io::Result<R>>, instead: R) -> Poll<io::Result<R>> {
         match result {
             Poll::Ready(Err(_)) => {

@@ -1,7 +1,7 @@
-//! The certificates of the listeners, chosen by the name that a client asks for.
+//! The listeners' certificates, chosen by server name (SNI).
 //!
-//! Each listener has its own: one that named the addresses of others would show a client of the public address that an app
-//! has private endpoints, and where.
+//! Each listener has its own. A certificate that names the addresses of other listeners would tell a client of the
+//! public address that an app has private endpoints, and where.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -26,15 +26,14 @@ use crate::tls::{Identity, LabCa, TlsError};
 pub struct CertificateFiles {
     /// The chain, the server's own certificate first.
     pub certificate: PathBuf,
-    /// Its key.
     pub key: PathBuf,
 }
 
-/// Where certificates come from.
+/// The source of certificates.
 pub enum CertificateSource {
-    /// The lab's CA signs one for every set of names, as apps come.
+    /// The lab's CA signs one for each set of names when an app first needs it.
     LabCa(Arc<LabCa>),
-    /// These files; the first is shown to clients that ask for no name, or for one that none is for.
+    /// These files. The first is the default: for clients that send no server name, or one without a certificate.
     Files(Vec<CertificateFiles>),
 }
 
@@ -47,7 +46,7 @@ impl fmt::Debug for CertificateSource {
     }
 }
 
-/// The certificates in use. New ones count from the next handshake on; open connections keep theirs.
+/// The certificates in use. New ones apply from the next handshake; open connections keep theirs.
 #[derive(Debug)]
 pub struct Certificates {
     source: CertificateSource,
@@ -58,25 +57,25 @@ pub struct Certificates {
 /// The files from which the tables were made.
 #[derive(Debug, Default)]
 struct LoadedFiles {
-    /// The apps that the lab's CA signed certificates for.
+    /// The apps for which the lab's CA signed certificates.
     view: AppsView,
-    /// Signed by the lab's CA, by the names and the address that they are for, with the time of renewal.
+    /// Certificates signed by the lab's CA, by names and address, with their renewal time.
     issued: BTreeMap<(BTreeSet<DnsName>, IpAddr), IssuedCertificate>,
-    /// The files that were read last, as they were then.
+    /// The state of the files when they were last read.
     stamps: Vec<Option<Stamp>>,
 }
 
-/// A certificate with its key, and its time of renewal.
+/// A certificate with its key, and its renewal time.
 type IssuedCertificate = (Arc<CertifiedKey>, Option<SystemTime>);
 
-/// What is another once a file is written, replaced, or given another mode or owner: inode, mode, and the times of the last
-/// change of its content and of the file, each in seconds and nanoseconds.
+/// Changes when a file is written, replaced, or gets another mode or owner: inode, mode, mtime and ctime, each in
+/// seconds and nanoseconds.
 type Stamp = (u64, u32, [i64; 4]);
 
 /// The certificates of every listener.
 #[derive(Debug)]
 enum Tables {
-    /// The same for all.
+    /// One table for all listeners.
     Shared(Table),
     ByAddress(HashMap<IpAddr, Table>),
 }
@@ -91,24 +90,24 @@ impl Default for Tables {
 #[derive(Debug, Default)]
 struct Table {
     exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows `*.`.
+    /// By the part after `*.`.
     wildcard: HashMap<String, Arc<CertifiedKey>>,
     first: Option<Arc<CertifiedKey>>,
 }
 
 impl Certificates {
-    /// The certificates of `source`.
+    /// Loads the certificates of `source`.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] when a file can't be read, or certificate and key don't fit.
+    /// [`TlsError`] when a file can't be read, or a certificate and its key don't match.
     pub fn new(source: CertificateSource) -> Result<Arc<Self>, TlsError> {
         let certificates = Self { source, tables: RwLock::default(), state: Mutex::default() };
         certificates.reload()?;
         Ok(Arc::new(certificates))
     }
 
-    /// Reads the files again. Nothing changes when one of them is wrong. The lab CA's certificates need no reading.
+    /// Reads the files again. If one of them is invalid, nothing changes. No effect on the lab CA's certificates.
     ///
     /// # Errors
     ///
@@ -126,12 +125,12 @@ impl Certificates {
         Ok(())
     }
 
-    /// Reads the files again if one was changed since, or renews certificates of the lab CA that are about to expire at `now`; true when
-    /// there was something to do.
+    /// Reads the files again if one has changed, or renews certificates of the lab CA that expire soon at `now`.
+    /// Returns whether anything changed.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] as for [`Self::new`], said once for each time that the files change, and [`TlsError::Sign`].
+    /// [`TlsError`] as for [`Self::new`], returned once for each change of the files, and [`TlsError::Sign`].
     pub fn refresh(&self, now: SystemTime) -> Result<bool, TlsError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match &self.source {
@@ -154,11 +153,11 @@ impl Certificates {
         }
     }
 
-    /// What the listener at `address` shows its clients, offering `alpn`, best first.
+    /// The TLS configuration of the listener at `address`, offering `alpn`, best first.
     ///
     /// # Errors
     ///
-    /// [`TlsError::Config`] when rustls has no protocol version.
+    /// [`TlsError::Config`] when rustls supports no protocol version.
     pub fn server_config(self: &Arc<Self>, address: IpAddr, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
         let resolver = ListenerCertificates { certificates: Arc::clone(self), address };
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -169,7 +168,7 @@ impl Certificates {
         Ok(config)
     }
 
-    /// Has certificates for every listener of `view`, for its address and the names of its apps.
+    /// Makes sure that each listener of `view` has certificates for its address and the names of its apps.
     pub(super) fn cover(&self, view: &AppsView) -> Result<(), TlsError> {
         let CertificateSource::LabCa(ca) = &self.source else { return Ok(()) };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +200,7 @@ impl Certificates {
         Ok(())
     }
 
-    /// The certificate of the listener at `address` for `name`.
+    /// The certificate for `name` at the listener at `address`.
     fn find(&self, address: IpAddr, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
         let tables = Arc::clone(&self.tables.read().unwrap_or_else(PoisonError::into_inner));
         let table = match &*tables {
@@ -243,7 +242,7 @@ impl Table {
     }
 }
 
-/// Whether a certificate with renewal at `renewal` is still used at `now`.
+/// Whether a certificate with this renewal time may still be used at `now`.
 fn is_fresh(renewal: Option<SystemTime>, now: SystemTime) -> bool {
     renewal.is_none_or(|at| now < at)
 }

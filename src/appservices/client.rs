@@ -21,23 +21,23 @@ pub(crate) struct ClientConnection {
     /// Unique in its worker.
     pub(crate) id: u64,
     pub(crate) peer: SocketAddr,
-    /// The address that it came to.
+    /// The address that the client connected to.
     pub(crate) listener: SocketAddr,
     pub(crate) is_h2: bool,
     pub(crate) activity: Arc<Activity>,
-    /// For the first connection to a backend that one of its requests needs.
+    /// Used for the first connection to a backend that one of its requests needs.
     pub(crate) spare: RefCell<Option<SpareSocket>>,
-    /// The fields written for the last request: most requests of a connection need the same.
+    /// The fields written for the last request; usually the next request needs the same.
     pub(crate) forwarded: RefCell<Option<ForwardedFields>>,
-    /// It takes no more requests.
+    /// Whether it accepts no more requests.
     pub(crate) closing: Cell<bool>,
-    /// Cancelled when all that came to its listener ends at once.
+    /// Cancelled to end all connections of its listener at once.
     pub(crate) cut: CancellationToken,
-    /// Of the zone of its listener.
+    /// The outage of its listener's zone.
     pub(crate) outage: Rc<Outage>,
-    /// Requests that it may cancel beyond those that were answered.
+    /// Number of requests that the client may cancel in addition to those that were answered.
     pub(crate) resets: u32,
-    /// Notified when it has cancelled more than that.
+    /// Notified when the client has cancelled more than `resets` allows.
     pub(crate) abuse: Notify,
     pub(crate) answered: Cell<u32>,
     pub(crate) cancelled: Cell<u32>,
@@ -53,25 +53,25 @@ impl ClientConnection {
     }
 }
 
-/// How a request's body ended; the gateway's answer depends on it.
+/// How a request's body ended early; the gateway's response depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// Nothing came for too long.
+    /// No data arrived within the time limit.
     #[error("the body stalled")]
     Stalled,
-    /// The sender closed or reset before the end.
+    /// The sender closed or reset the connection before the end.
     #[error("the body broke off")]
     Broken,
     /// Its framing is wrong.
     #[error("the body is malformed")]
     Malformed,
-    /// The response ended first, so nothing is interested in the rest.
+    /// The response ended first, so the rest of the body is not needed.
     #[error("the response ended before the request's body")]
     Abandoned,
 }
 
-/// A request from its head to the end of its body and of its response, whichever comes later: both bodies hold it.
-/// Dropped without an answer, it was cancelled by the client.
+/// A request, from its head to the end of its body or of its response, whichever is later; both bodies hold it. If it
+/// is dropped without a response, the client cancelled it.
 #[derive(Debug)]
 pub(crate) struct InFlightRequest {
     pub(crate) connection: Rc<ClientConnection>,
@@ -95,17 +95,16 @@ impl InFlightRequest {
         })
     }
 
-    /// It has a response.
+    /// Records that a response was sent.
     pub(crate) fn set_answered(&self) {
         self.answered.set(true);
     }
 
-    /// Its body was read to the end.
+    /// Records that the body was read to its end.
     pub(crate) fn end_body(&self) {
         self.body_over.set(true);
     }
 
-    /// Whether its body was read to the end.
     pub(crate) fn is_body_over(&self) -> bool {
         self.body_over.get()
     }
@@ -114,12 +113,12 @@ impl InFlightRequest {
         self.body_error.set(Some(error));
     }
 
-    /// Why its body ended early, if it did by the client's doing.
+    /// Why the body ended early, if the client caused it.
     pub(crate) fn body_error(&self) -> Option<BodyError> {
         self.body_error.get()
     }
 
-    /// Its response is over: what is left of its body is not forwarded.
+    /// Records that the response has ended: the rest of the body is not forwarded.
     pub(crate) fn abandon_body(&self) {
         if !self.body_over.get() {
             self.abandoned.set(true);
@@ -129,7 +128,7 @@ impl InFlightRequest {
         }
     }
 
-    /// Whether its body is not to be forwarded any more; wakes the task when that changes.
+    /// Whether the rest of the body is not to be forwarded; wakes the task when that changes.
     pub(crate) fn is_body_abandoned(&self, cx: &Context<'_>) -> bool {
         if !self.abandoned.get() {
             let mut waker = self.waker.borrow_mut();

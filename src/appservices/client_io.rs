@@ -1,4 +1,4 @@
-//! A client's socket under TLS: it notes its traffic, and closes in stages where the client may still be sending.
+//! A client's connection below hyper: records traffic, and closes in stages while the client may still be sending.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,8 +16,8 @@ use tokio_rustls::server::TlsStream;
 use super::activity::Activity;
 use super::socket::HttpSocket;
 
-/// How long what a client still sends is read and discarded after its response, so that the response is not lost by RST
-/// (RFC 9112 §9.6). nginx's `lingering_timeout`.
+/// How long bytes that a client still sends are read and discarded after its response, so that RST does not destroy the
+/// response (RFC 9112 §9.6). nginx's `lingering_timeout`.
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
 
 /// A client's connection after the TLS handshake.
@@ -25,12 +25,12 @@ pub(crate) const LINGER: Duration = Duration::from_secs(5);
 pub(crate) struct ClientIo {
     /// Boxed: it is large, and is moved.
     tls: Box<TlsStream<HttpSocket>>,
-    /// `None` once it carries a WebSocket, whose limits and end are the relay's.
+    /// `None` for a WebSocket, whose limits and end are the relay's.
     activity: Option<Arc<Activity>>,
     is_h2: bool,
     /// Set once the write side is closed.
     lingering: Option<Pin<Box<Sleep>>>,
-    /// Bytes that hyper had read and that belong to the WebSocket.
+    /// Bytes that hyper read and that belong to the WebSocket.
     before: Bytes,
 }
 
@@ -39,7 +39,7 @@ impl ClientIo {
         Self { tls: Box::new(tls), activity: Some(activity), is_h2, lingering: None, before: Bytes::new() }
     }
 
-    /// The stream as a WebSocket's, with what was read of it already.
+    /// Turns the stream into a WebSocket's; `before` are the bytes already read from it.
     pub(crate) fn into_websocket(mut self, before: Bytes) -> Self {
         self.activity = None;
         // Even an empty one would keep the buffer that it is a part of.
@@ -47,9 +47,9 @@ impl ClientIo {
         self
     }
 
-    /// Has the socket closed by RST.
+    /// Makes the close send RST.
     pub(crate) fn reset(&self) {
-        // Fails only on a socket that is gone already.
+        // Fails only on a socket that is already closed.
         let _ = self.tls.get_ref().0.set_zero_linger();
     }
 
@@ -60,7 +60,7 @@ impl ClientIo {
         result
     }
 
-    /// Reads and discards until the client closes too, or [`LINGER`] is over.
+    /// Reads and discards until the client closes too, or [`LINGER`] has passed.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(timer) = &mut self.lingering else { return Poll::Ready(()) };
         if timer.as_mut().poll(cx).is_ready() {
@@ -69,7 +69,7 @@ impl ClientIo {
         let mut buffer = [0; 4096];
         loop {
             let mut buffer = ReadBuf::new(&mut buffer);
-            // Not through TLS: it is discarded.
+            // Bypasses TLS, as the bytes are discarded.
             let read = ready!(Pin::new(&mut *self.tls.get_mut().0).poll_read(cx, &mut buffer));
             if read.is_err() || buffer.filled().is_empty() {
                 return Poll::Ready(());
@@ -105,7 +105,8 @@ impl AsyncRead for ClientIo {
             activity.on_read();
         }
         match result {
-            // A FIN without TLS' own end, as many clients do it. HTTP and WebSocket know by themselves what is whole.
+            // A FIN without TLS' close_notify, as many clients send it. HTTP and WebSocket detect truncation by
+            // themselves.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
             result => result,
         }
@@ -150,12 +151,12 @@ impl AsyncWrite for ClientIo {
     }
 }
 
-/// What is written to an HTTP/2 client before it is flushed: at most what one TLS record carries.
+/// Maximum number of bytes buffered for an HTTP/2 client before they are flushed: the size of one TLS record.
 const BATCH: usize = 16 << 10;
 
-/// An HTTP/2 client's connection that sends what is written to it by one poll of hyper at once. hyper flushes after every
-/// DATA frame, so the responses of streams that are ready together would each be a TLS record and a system call. Here its
-/// flushes do nothing: who polls hyper calls [`poll_send`](Self::poll_send) afterwards.
+/// An HTTP/2 client's connection that sends everything that hyper wrote in one poll at once. hyper flushes after every
+/// DATA frame, so the responses of streams that are ready together would each be a TLS record and a system call. Here
+/// hyper's flushes have no effect: the task that polls hyper calls [`poll_send`](Self::poll_send) afterwards.
 #[derive(Debug)]
 pub(crate) struct Batched<T>(Rc<RefCell<BufWriter<T>>>);
 
@@ -170,7 +171,7 @@ impl<T: AsyncWrite + Unpin> Batched<T> {
         Self(Rc::new(RefCell::new(BufWriter::with_capacity(BATCH, io))))
     }
 
-    /// Sends what was written.
+    /// Sends the buffered bytes.
     pub(crate) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
     }
@@ -216,7 +217,7 @@ mod tests {
 
     use super::*;
 
-    /// What each write brought.
+    /// The bytes of each write.
     #[derive(Debug, Default)]
     struct Writes(Vec<Vec<u8>>);
 

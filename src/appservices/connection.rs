@@ -34,7 +34,7 @@ use crate::plan::{AppListener, AppListenerKind};
 /// How long an idle HTTP/2 connection may take to end after GOAWAY.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An address that clients connect to.
+/// A listening address.
 pub(crate) struct HttpListener {
     pub(crate) address: SocketAddr,
     pub(crate) tls: TlsAcceptor,
@@ -42,7 +42,7 @@ pub(crate) struct HttpListener {
     pub(crate) outage: Rc<Outage>,
 }
 
-/// Serves a connection that was accepted, or refuses it. `spare` is for its first connection to a backend.
+/// Serves an accepted connection, or refuses it. `spare` is for its first connection to a backend.
 pub(crate) fn accept(
     context: &Rc<HttpWorkerContext>,
     listener: &Rc<HttpListener>,
@@ -51,7 +51,7 @@ pub(crate) fn accept(
     spare: SpareSocket,
 ) {
     let Some(app_listener) = context.app_listener(listener.address) else {
-        // Between the snapshot and the closing of the socket.
+        // The snapshot no longer has this listener, and its socket is about to close.
         return reset(&client);
     };
     let endpoint = endpoint_type(&app_listener);
@@ -88,7 +88,7 @@ pub(crate) fn accept(
     }
 }
 
-/// Whether a connection is let through: as for flows; on the public path all but the service's side.
+/// Admits or refuses a connection, with the same checks as for flows. The public path refuses only the service's side.
 fn admit(context: &HttpWorkerContext, app_listener: &AppListener, peer: SocketAddr) -> Result<(), Refusal> {
     let source = peer.ip().to_canonical();
     let service_side = context.service_side();
@@ -105,11 +105,12 @@ fn admit(context: &HttpWorkerContext, app_listener: &AppListener, peer: SocketAd
 }
 
 fn reset(client: &TcpStream) {
-    // Fails only on a socket that is gone already.
+    // Fails only on a socket that is already closed.
     let _ = client.set_zero_linger();
 }
 
-/// Ends a refused connection as AWS does: by silence, where that drops packets, as long as its place isn't needed.
+/// Ends a refused connection as AWS does. Where AWS drops packets, it is held unanswered, while the limit of held
+/// connections allows.
 fn refuse(context: &Rc<HttpWorkerContext>, mut client: TcpStream, source: IpAddr, refusal: Refusal) {
     let held = match refusal.mode() {
         RefusalMode::Reset | RefusalMode::Closed => None,
@@ -153,7 +154,7 @@ impl Drop for OpenConnection {
     }
 }
 
-/// The whole life of a connection.
+/// Serves a connection from its TLS handshake to its end.
 async fn serve(
     open: OpenConnection,
     listener: Rc<HttpListener>,
@@ -164,7 +165,7 @@ async fn serve(
     let context = &open.context;
     let limits = &context.options.limits;
     let handshake = timeout(limits.handshake, listener.tls.accept(HttpSocket::from(client)));
-    // Boxed: a task's size is that of its largest part for its whole life.
+    // Boxed: a task has the size of its largest part for as long as it lives.
     let Some(handshake) = Box::pin(listener.end.closing.run_until_cancelled(handshake)).await else { return };
     let Ok(Ok(tls)) = handshake else {
         context.metrics.handshake_failed();
@@ -189,7 +190,7 @@ async fn serve(
     });
     let io = ClientIo::new(tls, Arc::clone(&connection.activity), is_h2);
     let service = service_fn(|request| {
-        // Boxed, both: hyper moves the future of a request, and the request is moved from one future to the next.
+        // Both boxed: hyper moves the request's future, and the request is moved between futures.
         Box::pin(answer(Rc::clone(context), Rc::clone(&connection), Box::new(request)))
     });
     if is_h2 {
@@ -203,7 +204,7 @@ async fn serve(
     }
 }
 
-/// Serves HTTP until the client goes, the listener ends or a limit is reached.
+/// Serves HTTP until the client closes, the listener ends or a limit is reached.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     context: &HttpWorkerContext,
     connection: &ClientConnection,
@@ -225,7 +226,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                 connection.closing.set(true);
                 shut_down(http.as_mut());
             }
-            // What is cut was closing before.
+            // A connection that is cut was closing before.
             () = listener.cut.cancelled(), if connection.closing.get() => return,
             () = connection.abuse.notified(), if connection.is_h2 => return,
             expired = connection.activity.expired(&context.options.limits, connection.is_h2) => {
@@ -234,7 +235,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
                     return;
                 }
                 shut_down(http.as_mut());
-                // What goes wrong on a client's idle connection is the client's.
+                // Errors on an idle connection are the client's.
                 let _ = timeout(GOAWAY_TIMEOUT, serving(http.as_mut(), &flush)).await;
                 return;
             }
@@ -242,7 +243,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
     }
 }
 
-/// Polls HTTP, and sends what it wrote; over when the client takes no more.
+/// Polls HTTP and sends what it wrote; returns when the connection ends.
 async fn serving<C: Future<Output = hyper::Result<()>>>(
     mut http: Pin<&mut C>,
     flush: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,

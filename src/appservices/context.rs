@@ -1,4 +1,4 @@
-//! What the tasks of a worker share.
+//! State shared by the tasks of a worker.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -28,29 +28,29 @@ use crate::limits::{Connections, Refusals, SourceCounts};
 use crate::model::{CidrSet, Origin};
 use crate::plan::{AppListener, AppListenerKind, AppsView, Snapshot};
 
-/// The relay's one buffer.
+/// Size of the relay's scratch buffer.
 const SCRATCH: usize = 128 << 10;
-/// What HTTP/2 clients may send ahead: of a stream's body, and of all of a connection's.
+/// Flow-control windows of HTTP/2 clients: of a stream, and of a connection.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// What is kept of a stream's response for a client that has not read it yet.
+/// Maximum number of buffered bytes of a stream's response.
 const SEND_BUFFER: usize = 128 << 10;
 
-/// The state that all workers share.
+/// State shared by all workers.
 pub(crate) struct SharedContext {
     pub(crate) options: AppOptions,
     pub(crate) certificates: Arc<Certificates>,
-    /// What `https` backends are checked with.
+    /// The TLS configuration for `https` backends.
     pub(crate) client: Arc<ClientConfig>,
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) recorder: Arc<dyn metrics::Recorder + Send + Sync>,
-    /// Gets the names of threads and listeners that panicked.
+    /// Receives the names of threads and listeners that panicked.
     pub(crate) losses: Losses,
-    /// Refused clients that are held unanswered, of every listener of the process.
+    /// Refused clients that are held unanswered, over all listeners of the process.
     pub(crate) held: Arc<Connections>,
-    /// Connections that are not let through.
+    /// Counts refused connections.
     pub(crate) refusals: Arc<Refusals>,
-    /// The connections of each source.
+    /// Counts connections by source.
     pub(crate) sources: Arc<SourceCounts>,
     /// The tasks of open connections and WebSockets, over all workers.
     pub(crate) open: TaskTracker,
@@ -59,12 +59,12 @@ pub(crate) struct SharedContext {
     pub(crate) pseudonym: String,
 }
 
-/// Why the connections of a listener end.
+/// The signals by which the connections of a listener end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ListenerEnd {
-    /// No more connections; those that are open finish their requests.
+    /// Accept no more connections; open ones finish their requests.
     pub(crate) closing: CancellationToken,
-    /// What is still open ends at once.
+    /// End all remaining connections at once.
     pub(crate) cut: CancellationToken,
 }
 
@@ -76,20 +76,20 @@ pub(crate) struct HttpWorkerContext {
     pub(crate) accept_errors: AcceptErrors,
     pub(crate) left_over: SpareSlot,
     pub(crate) tools: RelayBuffers,
-    /// HTTP/1.1 and HTTP/2, as ALPN chooses. Not hyper-util's `auto`: with upgrades it reads the version off the first bytes,
-    /// whatever was agreed, and has no limit on the size of a head.
+    /// HTTP/1.1 and HTTP/2, as ALPN chose. Not hyper-util's `auto`, which with upgrades detects the version from the
+    /// first bytes, whatever ALPN chose, and does not limit the size of a head.
     pub(crate) http1: http1::Builder,
     pub(crate) http2: http2::Builder<StreamExecutor>,
     pub(crate) held: Arc<Connections>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) sources: Arc<SourceCounts>,
-    /// Connections that are open here.
+    /// Open connections of this worker.
     pub(crate) connections: Cell<usize>,
     pub(crate) open: TaskTracker,
     pub(crate) websockets: Arc<WebSockets>,
     pub(crate) losses: Losses,
     pub(crate) pseudonym: String,
-    /// `Via` as it is added to requests of HTTP/1.1 and of HTTP/2.
+    /// The `Via` value for requests of HTTP/1.1 and of HTTP/2.
     pub(crate) via: [HeaderValue; 2],
     snapshots: RefCell<watch::Receiver<Arc<Snapshot>>>,
     apps: RefCell<Arc<AppsView>>,
@@ -133,7 +133,7 @@ impl HttpWorkerContext {
         })
     }
 
-    /// The apps as they are now.
+    /// The apps of the current snapshot.
     pub(crate) fn apps(&self) -> Arc<AppsView> {
         self.refresh();
         Arc::clone(&self.apps.borrow())
@@ -149,7 +149,7 @@ impl HttpWorkerContext {
         }
     }
 
-    /// Each snapshot that is published.
+    /// A receiver of published snapshots.
     pub(crate) fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.borrow().clone()
     }
@@ -160,29 +160,28 @@ impl HttpWorkerContext {
         Arc::clone(&self.service_side.borrow())
     }
 
-    /// Takes over a new snapshot. An atomic load when there is none.
+    /// Applies a new snapshot, if there is one. Otherwise this is one atomic load.
     pub(crate) fn refresh(&self) {
         let mut snapshots = self.snapshots.borrow_mut();
-        // An error means that none is published any more: the last one stays.
+        // An error means that no more snapshots will be published; the last one stays.
         if snapshots.has_changed().unwrap_or(false) {
             self.take_over(&snapshots.borrow_and_update());
         }
     }
 
-    /// Judges requests by this snapshot from now on.
+    /// Applies `snapshot` to requests from now on.
     pub(crate) fn take_over(&self, snapshot: &Snapshot) {
         *self.apps.borrow_mut() = Arc::clone(&snapshot.apps);
         self.metrics.forget_all_but(|app| snapshot.apps.apps.contains_key(app));
         *self.service_side.borrow_mut() = Arc::clone(&snapshot.service_side);
     }
 
-    /// A number that no other connection or WebSocket of the process has.
+    /// A number that is unique among the connections and WebSockets of the process.
     pub(crate) fn next_number(&self) -> u64 {
         self.next.set(self.next.get() + 1);
         self.index << 44 | self.next.get()
     }
 
-    /// The listener at an address.
     pub(crate) fn app_listener(&self, address: SocketAddr) -> Option<Arc<AppListener>> {
         self.apps().listeners.get(&address).cloned()
     }
@@ -190,7 +189,7 @@ impl HttpWorkerContext {
 
 fn http1_builder(limits: &AppLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    // The time limit on a head begins with its first byte, and is the connection's (`activity.rs`).
+    // The connection's own limit on a head starts with its first byte (`activity.rs`).
     builder.max_header_size(limits.header_size).max_buf_size(limits.header_size).header_read_timeout(None);
     if limits.headers != DEFAULT_FIELDS {
         builder.max_headers(limits.headers);
@@ -210,6 +209,6 @@ fn http2_builder(limits: &AppLimits) -> http2::Builder<StreamExecutor> {
     builder
 }
 
-/// The fields that hyper allows in a head by default. Set explicitly, even to the same, hyper allocates room for that many
-/// with every head.
+/// hyper's default limit of fields in a head. If it is set explicitly, even to this value, hyper allocates space for
+/// that many fields with every head.
 const DEFAULT_FIELDS: usize = 100;

@@ -1,4 +1,4 @@
-//! The HTTP front end as a whole: its threads, and the addresses that it listens on.
+//! The HTTP front end as a whole: its threads and its listening addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -31,34 +31,34 @@ use crate::plan::{AppsView, Snapshot};
 use crate::tls::TlsError;
 use crate::tls::identity::provider;
 
-/// How much longer than their drain time connections may take to end.
+/// Extra time for connections to end after their drain time.
 const END_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Why the front end cannot be started or cannot take over a snapshot.
+/// Why the HTTP front end cannot start or cannot apply a snapshot.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrontError {
-    /// A certificate cannot be read or made.
+    /// A certificate cannot be read or issued.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// An address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// A thread or its runtime.
+    /// A thread or its runtime cannot be started.
     #[error("failed to start a thread of the App Services front end")]
     Thread(#[source] io::Error),
-    /// Random bytes for session tickets.
+    /// No random bytes for session tickets.
     #[error("failed to make keys for TLS session tickets")]
     Tickets(#[source] rustls::Error),
-    /// Random bytes for the name in `Via`.
+    /// No random bytes for the name in `Via`.
     #[error("failed to read random bytes")]
     Random,
 }
 
 /// The running front end.
 ///
-/// Requests are decided by the snapshot that is in force when they come; addresses are opened and closed by the owner of
-/// the snapshots, in three steps: [`bind`](Self::bind), [`open`](Self::open), and, once the snapshot is published,
+/// Each request is decided by the snapshot that is current when it arrives. The owner of the snapshots opens and closes
+/// addresses in three steps: [`bind`](Self::bind), [`open`](Self::open), and, once the snapshot is published,
 /// [`retire`](Self::retire).
 #[derive(Debug)]
 pub struct AppFront {
@@ -74,36 +74,35 @@ pub struct AppFront {
 
 /// What the HTTP front end shares with the rest of the process.
 pub struct AppFrontParts<'a> {
-    /// What holds at each moment.
+    /// The published snapshots.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
-    /// What clients are shown.
+    /// The certificates of the listeners.
     pub certificates: Arc<Certificates>,
-    /// What `https` backends are checked against besides [`AppOptions::backend_ca`].
+    /// A CA for `https` backends, in addition to [`AppOptions::backend_ca`].
     pub lab_ca: Option<&'a CertificateDer<'static>>,
-    /// Refused clients that are held unanswered, the data plane's too.
+    /// Refused clients that are held unanswered, shared with the data plane.
     pub held: Arc<Connections>,
-    /// Where refused connections are counted for the log and the events.
+    /// Counts refused connections for the log and the events.
     pub refusals: Arc<Refusals>,
-    /// Where it counts.
+    /// The metrics recorder.
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
-    /// Gets the names of threads and listeners that panic.
+    /// Receives the names of threads and listeners that panic.
     pub losses: Losses,
 }
 
-/// A listener of all workers.
+/// A listener, open on all workers.
 #[derive(Debug, Clone, Default)]
 struct OpenListener {
     end: ListenerEnd,
     accepting: TaskTracker,
 }
 
-/// Sockets that are bound and do not listen yet: connections are refused. Dropped, they are closed, and nothing has
-/// happened.
+/// Bound sockets that do not listen yet, so clients are refused. Dropping them undoes the bind.
 #[derive(Debug)]
 pub struct BoundListeners(BTreeMap<SocketAddr, (Vec<Socket>, Arc<ServerConfig>)>);
 
 impl AppFront {
-    /// Starts the threads; nothing is bound yet.
+    /// Starts the threads, without binding any address.
     ///
     /// # Errors
     ///
@@ -158,11 +157,12 @@ impl AppFront {
         Ok(Self { options, certificates, workers, threads, losses, listeners, open, websockets })
     }
 
-    /// Binds the addresses of `view` that are not open yet: all of them or none. Has certificates for all of its names.
+    /// Binds all addresses of `view` that are not open yet, or none, and makes sure that there are certificates for its
+    /// names.
     ///
     /// # Errors
     ///
-    /// Every address that could not be bound, or the certificate that could not be made.
+    /// One error for each address that cannot be bound, or the certificate that cannot be issued.
     pub fn bind(&self, view: &AppsView) -> Result<BoundListeners, Vec<FrontError>> {
         let leg = LegOptions { keepalive: self.options.keepalive, congestion: None };
         let mut bound = BTreeMap::new();
@@ -189,8 +189,8 @@ impl AppFront {
         if errors.is_empty() { Ok(BoundListeners(bound)) } else { Err(errors) }
     }
 
-    /// Listens and accepts on what was bound, and decides by `snapshot` from then on, which is about to be published; returns
-    /// once every worker does.
+    /// Starts listening and accepting on bound sockets, and decides requests by `snapshot`, which is about to be
+    /// published. Returns once every worker does both.
     pub async fn open(&self, bound: BoundListeners, snapshot: &Arc<Snapshot>) {
         let mut per_worker: Vec<Vec<WorkerSocket>> = self.workers.iter().map(|_| Vec::new()).collect();
         for (address, (sockets, tls)) in bound.0 {
@@ -203,7 +203,7 @@ impl AppFront {
                     }
                     Err(error) => {
                         tracing::error!(%address, %error, "failed to listen on a bound socket");
-                        // Not received only when the process stops anyway.
+                        // Fails only if the process is stopping anyway.
                         let _ = self.losses.send(format!("the App Services listener at {address} stopped"));
                     }
                 }
@@ -212,7 +212,7 @@ impl AppFront {
         let mut opening = Vec::new();
         for (worker, opened) in self.workers.iter().zip(per_worker) {
             let (done, opened_all) = oneshot::channel();
-            // A worker that is gone went with the process.
+            // A worker is gone only if the process is ending.
             let _ = worker.send((opened, Arc::clone(snapshot), done));
             opening.push(opened_all);
         }
@@ -221,8 +221,8 @@ impl AppFront {
         }
     }
 
-    /// Closes the addresses that `view`, the snapshot now in force, no longer has: no new connections; requests in flight
-    /// are answered; WebSockets last for [`AppOptions::drain`] at most. Returns once the sockets are closed.
+    /// Closes the addresses that are not in `view`, the current snapshot's. Requests in flight are answered; WebSockets
+    /// stay open for at most [`AppOptions::drain`]. Returns once the sockets are closed.
     pub async fn retire(&self, view: &AppsView) {
         let gone = self.lock().extract_if(.., |address, _| !view.listeners.contains_key(address)).collect::<Vec<_>>();
         for (_, listener) in gone {
@@ -234,49 +234,48 @@ impl AppFront {
     ///
     /// # Errors
     ///
-    /// [`TlsError`] when one of them is wrong; those that are in use stay.
+    /// [`TlsError`] when one of them is invalid; the certificates in use stay.
     pub fn reload_certificates(&self) -> Result<(), TlsError> {
         self.certificates.reload()
     }
 
-    /// The addresses that it listens on.
+    /// The listening addresses.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.lock().keys().copied().collect()
     }
 
-    /// Connections and WebSockets that are open.
+    /// The number of open connections and WebSockets.
     #[must_use]
     pub fn open_count(&self) -> usize {
         self.open.len()
     }
 
-    /// The WebSockets that are open.
     #[must_use]
     pub fn websockets(&self) -> Vec<FlowView> {
         self.websockets.views()
     }
 
-    /// Ends a WebSocket at once; false when there is no such one.
+    /// Ends a WebSocket at once; false if there is no WebSocket with this id.
     #[must_use]
     pub fn kill(&self, id: FlowId) -> bool {
         self.websockets.kill(id)
     }
 
-    /// Closes every address, lets what is open finish for `grace`, cuts the rest and ends the threads.
+    /// Closes every address, drains connections for `grace`, cuts the rest and joins the threads.
     pub async fn stop(self, grace: Duration) {
         let listeners = std::mem::take(&mut *self.lock());
         for listener in listeners.into_values() {
             listener.close(grace).await;
         }
         self.open.close();
-        // What does not end even then ends with its thread.
+        // A connection that does not end even then ends with its thread.
         let _ = tokio::time::timeout(grace + END_TIMEOUT, self.open.wait()).await;
         drop(self.workers);
         let threads = self.threads;
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
-                // A worker that panicked has said so on stderr; the process stops either way.
+                // A worker's panic is already on stderr, and the process stops anyway.
                 let _ = thread.join();
             }
         });
@@ -289,7 +288,7 @@ impl AppFront {
 }
 
 impl OpenListener {
-    /// Accepts no more and has connections finish; cuts them after `drain`. Returns once the sockets are closed.
+    /// Stops accepting and drains connections; cuts them after `drain`. Returns once the sockets are closed.
     async fn close(self, drain: Duration) {
         self.end.closing.cancel();
         self.accepting.close();
@@ -301,7 +300,7 @@ impl OpenListener {
     }
 }
 
-/// This gateway's name in `Via`: by it, a request that comes back is known.
+/// This gateway's name in `Via`, by which it detects a request that comes back.
 fn pseudonym() -> Result<String, FrontError> {
     let mut bytes = [0; 8];
     SystemRandom::new().fill(&mut bytes).map_err(|_| FrontError::Random)?;

@@ -1,7 +1,7 @@
-//! The header fields that a backend gets. Pure.
+//! The header fields of a request to a backend. Pure.
 //!
-//! Hop-by-hop fields are not forwarded (RFC 9110 §7.6.1). What a client claims of its own address is removed;
-//! the gateway writes its own: `X-Forwarded-*` and `Forwarded`, and two fields that name the origin and the endpoint.
+//! Hop-by-hop fields are not forwarded (RFC 9110 §7.6.1). Fields by which a client claims an address are removed; the
+//! gateway writes its own: `X-Forwarded-*` and `Forwarded`, and two fields that name the origin and the endpoint.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -20,8 +20,8 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
-/// Prefixes of names by which proxies and content networks say where a request came from or what it was for; `x-plgw-` is
-/// the gateway's own.
+/// Prefixes of fields by which proxies and CDNs describe the origin or the target of a request; `x-plgw-` is the
+/// gateway's own.
 const CLAIM_PREFIXES: [&str; 22] = [
     "x-plgw-",
     "x-amzn-vpce",
@@ -47,7 +47,7 @@ const CLAIM_PREFIXES: [&str; 22] = [
     "x-coming-from",
 ];
 
-/// Ends of a word that name an address: `X-Client-IP`, `X-Azure-ClientIP`.
+/// Last words of field names that contain an address: `X-Client-IP`, `X-Azure-ClientIP`.
 const ADDRESS_ENDS: [&str; 12] = [
     "clientip",
     "realip",
@@ -63,33 +63,33 @@ const ADDRESS_ENDS: [&str; 12] = [
     "ipaddress",
 ];
 
-/// Fields that a request may have after [`to_backend`] besides the client's, with `Via` and those of the framing.
+/// Number of fields that [`to_backend`] may add to the client's, including `Via` and those of the framing.
 const OWN_FIELDS: usize = 12;
 
-/// The client of a request, as the gateway sees it.
+/// The client of a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForwardedClient<'a> {
     pub(crate) origin: Origin,
     pub(crate) endpoint: Option<&'a VpceId>,
     pub(crate) source: IpAddr,
-    /// The address that the request came to.
+    /// The address that the client connected to.
     pub(crate) listener: SocketAddr,
-    /// Host and port as the client wrote them.
+    /// Host and port as written by the client.
     pub(crate) authority: &'a HeaderValue,
 }
 
-/// Whether a list of tokens has this one.
+/// Whether a comma-separated field contains this token.
 pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))
 }
 
-/// Removes what belongs to the connection that a message came on.
+/// Removes the fields that apply to one connection only.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     strip(headers, |name| is_hop_by_hop(name.as_str()));
 }
 
-/// Removes what `Connection` lists, and the fields whose names are `unwanted`.
+/// Removes the fields that `Connection` lists, and those whose names are `unwanted`.
 fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     let mut listed: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
@@ -99,14 +99,14 @@ fn strip(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     for name in listed {
         headers.remove(name);
     }
-    // A message has few fields and seldom one of these: comparing is cheaper than looking each of them up.
+    // A message has few fields, and rarely one of these, so comparing is cheaper than lookups.
     let unwanted: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
     for name in unwanted {
         headers.remove(name);
     }
 }
 
-/// Whether a field belongs to one connection: RFC 9110 §7.6.1, RFC 9113 §8.2.2, and what is in use besides.
+/// Whether a field applies to one connection only: RFC 9110 §7.6.1, RFC 9113 §8.2.2, and others in use.
 fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -124,7 +124,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// The fields that describe a request's sender, written out.
+/// The fields that describe a request's client, formatted.
 #[derive(Debug)]
 pub(crate) struct ForwardedFields {
     authority: HeaderValue,
@@ -136,10 +136,9 @@ pub(crate) struct ForwardedFields {
 }
 
 impl ForwardedFields {
-    /// Written for this request.
     pub(crate) fn new(sender: &ForwardedClient<'_>) -> Self {
         let mut client = String::with_capacity(40);
-        // Writing into a string can't fail; so below.
+        // Writing to a string can't fail; the same below.
         let _ = write!(client, "{}", sender.source);
         let mut forwarded = String::with_capacity(128);
         let _ = match sender.source {
@@ -159,8 +158,8 @@ impl ForwardedFields {
         }
     }
 
-    /// Whether it holds for this request of the same connection, whose two addresses are the same. A reload may give the
-    /// listener's address to another endpoint.
+    /// Whether it is valid for this request of the same connection, whose two addresses are the same. A reload may give
+    /// the listener's address to another endpoint.
     pub(crate) fn is_of(&self, sender: &ForwardedClient<'_>) -> bool {
         let endpoint = self.endpoint.as_ref().map(HeaderValue::as_bytes);
         self.origin == sender.origin
@@ -169,9 +168,9 @@ impl ForwardedFields {
     }
 }
 
-/// Makes a client's headers those that the backend gets; `fields` is what [`ForwardedFields::new`] makes of `sender`.
+/// Turns a client's headers into those for the backend. `fields` is [`ForwardedFields::new`] of `sender`.
 pub(crate) fn to_backend(headers: &mut HeaderMap, sender: &ForwardedClient<'_>, fields: &ForwardedFields) {
-    // The one transfer parameter that is good beyond the client's connection: it can take trailers.
+    // The one transfer parameter that is not specific to the client's connection: trailers are accepted.
     let takes_trailers = has_token(headers, &header::TE, "trailers");
     strip(headers, |name| *name == header::TRAILER || is_hop_by_hop(name.as_str()) || is_false(name.as_str()));
     if takes_trailers {
@@ -195,14 +194,14 @@ fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).expect("addresses, ids and names of hosts are visible ASCII")
 }
 
-/// Whether a field is what a client claims of its address, or has a name that a backend might read as another one: CGI, WSGI
-/// and many frameworks turn every character but letters and digits into the same `_` (nginx and Apache drop such names too).
+/// Whether a field claims a client address, or has a name that a backend might confuse with another: CGI, WSGI and many
+/// frameworks replace every character except letters and digits by `_` (nginx and Apache drop such names too).
 fn is_false(name: &str) -> bool {
     let is_plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     !is_plain(name) || is_claim(name)
 }
 
-/// Whether a name, in lower case, says where a request came from or what it was for.
+/// Whether a lower-case name describes the origin or the target of a request.
 fn is_claim(name: &str) -> bool {
     if CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name == "x-host" {
         return true;
@@ -221,7 +220,7 @@ fn is_claim(name: &str) -> bool {
     has_peer && has_claimed
 }
 
-/// Whether a word names a peer, of which the rest of the field's name may claim something.
+/// Whether a word denotes a peer, so that the rest of the field's name may be a claim about it.
 fn is_peer(word: &str) -> bool {
     matches!(
         word,

@@ -1,8 +1,8 @@
-//! The location call, made to lead back through the gateway. Pure.
+//! Rewrites the response to the location call, so that it leads back through the gateway. Pure.
 //!
-//! An SDK asks `…/app/{app}/location` first and uses the names of the answer from then on. A backend names itself; the
-//! client gets the names that it used instead, so it stays on the private path. Source: `realm-core`,
-//! `object-store/sync/app.cpp`.
+//! An SDK first calls `…/app/{app}/location` and uses the host names of the response from then on. A backend returns
+//! its own names; the client gets the names that it used instead, so it stays on the private path. Source:
+//! `realm-core`, `object-store/sync/app.cpp`.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::path::{PathClass, Route};
 use crate::model::DnsName;
 
-/// Longest answer that is read whole to be rewritten; the real one has some 200 bytes.
+/// Maximum size of a response that is rewritten; a real one has about 200 bytes.
 pub(crate) const LONGEST: usize = 64 << 10;
 
 const DOMAIN: &str = "services.cloud.mongodb.com";
@@ -23,8 +23,8 @@ pub(crate) fn is_location(path: &str, route: &Route<'_>) -> bool {
         && route.app.is_some_and(|app| last.and_then(|rest| rest.strip_suffix(app)).is_some_and(|r| r.ends_with('/')))
 }
 
-/// The answer with the names by which the client came: `host` (without port) and `authority` (with it, if it had one).
-/// `hosts` are the app's names. `None` when it is no answer to a location call.
+/// The response with the names that the client used: `host` (without port) and `authority` (with the port, if it had
+/// one). `hosts` are the app's names. `None` when it is not a response to a location call.
 pub(crate) fn rewrite(answer: &[u8], host: &str, authority: &str, hosts: &BTreeSet<DnsName>) -> Option<Vec<u8>> {
     let mut answer: Map<String, Value> = serde_json::from_slice(answer).ok()?;
     let port = authority.strip_prefix(host).unwrap_or_default();
@@ -43,7 +43,7 @@ pub(crate) fn rewrite(answer: &[u8], host: &str, authority: &str, hosts: &BTreeS
     serde_json::to_vec(&answer).ok()
 }
 
-/// The spelling that the backend uses, if it is one of the app's; else the one that SDKs derive themselves.
+/// The backend's spelling, if it is one of the app's; otherwise the one that SDKs derive themselves.
 fn websocket_host(url: &str, host: &str, hosts: &BTreeSet<DnsName>) -> String {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = authority.split(['/', '?']).next().unwrap_or_default();
@@ -63,7 +63,7 @@ fn after_authority(url: &str) -> &str {
     rest.find('/').map_or("", |at| &rest[at..])
 }
 
-/// A redirect to the backend itself, as the client has to write it; `None` for one to elsewhere.
+/// The URL that replaces a redirect to the backend itself; `None` for a redirect to elsewhere.
 pub(crate) fn redirect(location: &str, backend: &str, authority: &str) -> Option<String> {
     let rest = location.strip_prefix("http://").or_else(|| location.strip_prefix("https://"))?;
     let path = rest.strip_prefix(backend)?;

@@ -1,4 +1,4 @@
-//! Metrics of the HTTP front end: handles from the recorder that is passed in, kept by each worker as they come up.
+//! Metrics of the HTTP front end: each worker keeps its own handles, created on first use.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +14,7 @@ use crate::plan::{AppListener, AppListenerKind};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
-/// What is counted, for `# HELP`.
+/// Help texts.
 const DESCRIPTIONS: &[(&str, &str)] = &[
     (REQUESTS, "Requests to App Services apps, by endpoint type, origin, verdict and status class."),
     (WEBSOCKETS_OPENED, "WebSockets handed to the relay."),
@@ -35,7 +35,7 @@ const CONNECTIONS: &str = "plgw_app_connections_total";
 const REFUSED: &str = "plgw_app_refused_connections_total";
 const HANDSHAKES_FAILED: &str = "plgw_app_tls_failures_total";
 
-/// An endpoint's type as a label: `general`, `sync` or `public`.
+/// The `endpoint` label: `general`, `sync` or `public`.
 pub(crate) fn endpoint_type(app_listener: &AppListener) -> &'static str {
     match &app_listener.kind {
         AppListenerKind::Private { kind: AppEndpointKind::General, .. } => "general",
@@ -44,7 +44,7 @@ pub(crate) fn endpoint_type(app_listener: &AppListener) -> &'static str {
     }
 }
 
-/// Says what the metrics are for.
+/// Registers the metrics' descriptions.
 pub(crate) fn describe(recorder: &dyn Recorder) {
     for (name, text) in DESCRIPTIONS {
         recorder.describe_counter((*name).into(), None, (*text).into());
@@ -54,18 +54,18 @@ pub(crate) fn describe(recorder: &dyn Recorder) {
     recorder.describe_histogram(DURATION.into(), Some(Unit::Seconds), text.into());
 }
 
-/// What a request is counted under. An app that doesn't exist has no name here: labels are never the client's words.
+/// Labels of a request. An app that doesn't exist has no name here: a client must not be able to create labels.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RequestKey {
     pub(crate) app: Option<AppId>,
     pub(crate) endpoint: &'static str,
     pub(crate) origin: Origin,
     pub(crate) verdict: Verdict,
-    /// The first digit of the status.
+    /// The first digit of the status code.
     pub(crate) class: u16,
 }
 
-/// One worker's handles.
+/// The handles of one worker.
 pub(crate) struct AppMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
     requests: RefCell<BTreeMap<RequestKey, (Counter, Histogram)>>,
@@ -80,7 +80,7 @@ impl fmt::Debug for AppMetrics {
     }
 }
 
-/// A WebSocket's handles.
+/// The handles of a WebSocket.
 pub(crate) struct WebSocketSeries {
     labels: [(&'static str, String); 2],
     pub(crate) open: Gauge,
@@ -90,12 +90,10 @@ pub(crate) struct WebSocketSeries {
 }
 
 impl WebSocketSeries {
-    /// Whose they are.
     pub(crate) fn app(&self) -> &str {
         &self.labels[0].1
     }
 
-    /// The type of endpoint that they came through.
     pub(crate) fn endpoint(&self) -> &str {
         &self.labels[1].1
     }
@@ -108,7 +106,7 @@ impl AppMetrics {
         Self { recorder, requests, connections, refused, handshakes_failed }
     }
 
-    /// Counts a request that was answered after `took`.
+    /// Counts a request and its duration.
     pub(crate) fn request(&self, key: RequestKey, took: Duration) {
         let mut requests = self.requests.borrow_mut();
         let (counter, histogram) = requests.entry(key).or_insert_with_key(|key| {
@@ -131,7 +129,6 @@ impl AppMetrics {
         histogram.record(took.as_secs_f64());
     }
 
-    /// Counts a connection that was accepted.
     pub(crate) fn connection(&self, endpoint: &'static str) {
         let mut connections = self.connections.borrow_mut();
         let counter = connections.entry(endpoint).or_insert_with(|| {
@@ -140,7 +137,6 @@ impl AppMetrics {
         counter.increment(1);
     }
 
-    /// Counts a connection that was refused.
     pub(crate) fn refused(&self, endpoint: &'static str, reason: &'static str) {
         let mut refused = self.refused.borrow_mut();
         let counter = refused.entry([endpoint, reason]).or_insert_with(|| {
@@ -150,17 +146,16 @@ impl AppMetrics {
         counter.increment(1);
     }
 
-    /// Lets go of the series of apps that are gone.
+    /// Releases the handles of deleted apps.
     pub(crate) fn forget_all_but(&self, is_there: impl Fn(&AppId) -> bool) {
         self.requests.borrow_mut().retain(|key, _| key.app.as_ref().is_none_or(&is_there));
     }
 
-    /// Counts a handshake that failed.
     pub(crate) fn handshake_failed(&self) {
         self.handshakes_failed.increment(1);
     }
 
-    /// The handles of an app's WebSockets through listeners of one kind.
+    /// The handles for WebSockets of an app at listeners of one type.
     pub(crate) fn websocket(&self, app: &AppId, endpoint: &'static str) -> WebSocketSeries {
         let labels = [("app", app.as_str()), ("endpoint", endpoint)];
         let counter = |name: &'static str, more: &[(&'static str, &str)]| {
@@ -176,7 +171,6 @@ impl AppMetrics {
         }
     }
 
-    /// Counts a WebSocket's end.
     pub(crate) fn websocket_closed(&self, series: &WebSocketSeries, end: &'static str) {
         let [(app, id), (endpoint, kind)] = &series.labels;
         let key = named(WEBSOCKETS_CLOSED, &[(app, id), (endpoint, kind), ("end", end)]);

@@ -1,14 +1,15 @@
 //! The HTTP front end of App Services: an app's private endpoints and its public address.
 //!
-//! In reading order: `path` says what a path asks for and `verdict` whether a request is served, `headers` and `location`
-//! what each side gets, all of them pure. `front` opens and closes addresses as snapshots say; a `worker` accepts,
-//! `connection` serves a client by TLS and HTTP, with `activity` for its time limits and `streams` for those of HTTP/2.
-//! `request` checks and forwards each request; `request_body` and `response_body` stream its bytes, and `client`
-//! holds it in flight until both are over; `backend` keeps connections to backends. `upgrade` hands WebSockets to the relay
-//! that carries TCP flows, `websockets` lists them. `outage` suspends what goes through a lost zone. `context` is what all of these share on a worker.
+//! In reading order: `path` classifies a request's path, `verdict` decides whether the request is served, `headers` and
+//! `location` rewrite the messages; all of these are pure. `front` opens and closes addresses; a `worker` accepts;
+//! `connection` serves TLS and HTTP, with the time limits of `activity` and, for HTTP/2, of `streams`. `request` checks
+//! and forwards each request; `request_body` and `response_body` stream its bytes, and `client` keeps it in flight
+//! until both have ended; `backend` pools connections to backends. `upgrade` hands WebSockets to the relay that also
+//! carries TCP flows, `websockets` lists them. `outage` suspends connections through a lost zone. `context` is the
+//! state shared on a worker.
 //!
-//! Where a request comes from is decided by the address that its connection came to and the source address, never by
-//! anything in it.
+//! A request's origin is derived from the address that the client connected to and its source address, never from the
+//! content of the request.
 
 mod activity;
 mod backend;

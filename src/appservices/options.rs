@@ -8,26 +8,26 @@ use crate::config::Settings;
 /// Options of the HTTP front end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppOptions {
-    /// Threads; each has its own listening sockets, clients and connections to backends.
+    /// Threads; each has its own listening sockets, clients and backend connections.
     pub workers: usize,
-    /// Length of a listening socket's queue.
+    /// Backlog of a listening socket.
     pub backlog: i32,
-    /// Connections that a listener accepts before others have their turn.
+    /// Connections that a listener accepts before the worker's other tasks run.
     pub accepts_per_wake: u32,
-    /// Probe silent peers after this long.
+    /// Idle time before keepalive probes.
     pub keepalive: Option<Duration>,
     /// How long a refused client is held.
     pub hold_time: Duration,
-    /// Put a PROXY protocol v2 header with the endpoint's id in front of every connection to a backend. Connections are
-    /// then no longer shared by clients.
+    /// Start every backend connection with a PROXY protocol v2 header that has the endpoint's id. Clients then no
+    /// longer share connections.
     pub proxy_protocol: bool,
-    /// A file with the CA certificates, in PEM form, that `https` backends are checked against, besides the lab's own.
+    /// A PEM file with CA certificates for `https` backends, in addition to the lab's own.
     pub backend_ca: Option<PathBuf>,
-    /// How long WebSockets last once their address is given up: the load balancer's deregistration delay, 300 s.
+    /// How long WebSockets stay open after their address is removed: the load balancer's deregistration delay, 300 s.
     pub drain: Duration,
-    /// Longest silence both ways on a WebSocket: the load balancer's idle timeout, 350 s.
+    /// Idle time-out of a WebSocket: the load balancer's, 350 s.
     pub websocket_idle: Duration,
-    /// Limits on clients and backends.
+    /// Limits of clients and backends.
     pub limits: AppLimits,
 }
 
@@ -49,7 +49,7 @@ impl Default for AppOptions {
 }
 
 impl From<&Settings> for AppOptions {
-    /// What a config file says, with the rest as it is.
+    /// Options from a config file, with defaults for the rest.
     fn from(settings: &Settings) -> Self {
         let apps = &settings.app_services;
         let defaults = Self::default();
@@ -78,34 +78,34 @@ impl From<&Settings> for AppOptions {
     }
 }
 
-/// Limits against clients that take too much or too long, and against backends that don't answer.
+/// Limits that protect against greedy or slow clients and against unresponsive backends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppLimits {
-    /// Connections that one worker holds at once; more are reset. 10,000: descriptors are the scarcer thing.
+    /// Maximum number of connections of one worker; more are reset. 10,000: descriptors run out earlier.
     pub connections: usize,
-    /// A TLS handshake: 10 s.
+    /// Time for a TLS handshake: 10 s.
     pub handshake: Duration,
-    /// From a request's first byte to the end of its head: 10 s, as slow clients on bad networks need a second or two.
+    /// Time from a request's first byte to the end of its head: 10 s, as clients on slow networks need a second or two.
     pub header_time: Duration,
-    /// Silence between two requests: 75 s, nginx's and most others' default.
+    /// Idle time between two requests: 75 s, the default of nginx and most others.
     pub idle: Duration,
-    /// Silence within a request's body, and within what a client takes of an answer: 60 s.
+    /// Idle time within a request's body, and while a client does not read its response: 60 s.
     pub body_idle: Duration,
-    /// Bytes of a request's head: 32 KiB holds the longest cookies and tokens in use.
+    /// Size of a request's head: 32 KiB holds the longest cookies and tokens in use.
     pub header_size: usize,
-    /// Fields of a request's head.
+    /// Number of fields in a request's head.
     pub headers: usize,
-    /// Requests at once on one HTTP/2 connection: 100, the least that RFC 9113 §6.5.2 recommends.
+    /// Concurrent requests of one HTTP/2 connection: 100, the minimum that RFC 9113 §6.5.2 recommends.
     pub streams: u32,
-    /// Requests that one HTTP/2 connection may take back before they were answered, beyond those that it let be
-    /// answered (rapid reset, CVE-2023-44487).
+    /// Number of requests that one HTTP/2 connection may cancel before they are answered, in addition to the number
+    /// that were answered (rapid reset, CVE-2023-44487).
     pub resets: u32,
-    /// Connecting to a backend: 5 s.
+    /// Time to connect to a backend: 5 s.
     pub connect: Duration,
-    /// A backend's answer, to the end of its head, and silence within its body: 300 s, as long as App Services lets a
-    /// function run.
+    /// Time for a backend's response head, and idle time within the response's body: 300 s, as long as App Services
+    /// lets a function run.
     pub answer: Duration,
-    /// Silence after which an unused connection to a backend is closed: 55 s, below what servers allow.
+    /// Idle time after which a pooled backend connection is closed: 55 s, below the servers' defaults.
     pub backend_idle: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! A zone outage at one listener of a worker: its connections and WebSockets stand still until it is over.
+//! A zone outage at one listener of a worker: suspends its connections and WebSockets until the outage ends.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use tokio::sync::Notify;
 
-/// Whether the zone of a listener is lost. Shared by the tasks of one worker.
+/// Whether a listener's zone is in outage. Shared by the tasks of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
     is_on: Cell<bool>,
@@ -15,7 +15,7 @@ pub(crate) struct Outage {
 }
 
 impl Outage {
-    /// Begins or ends it; whether that changed something.
+    /// Sets it; returns whether that changed it.
     pub(crate) fn set(&self, is_on: bool) -> bool {
         let was_on = self.is_on.replace(is_on);
         if was_on && !is_on {
@@ -24,8 +24,8 @@ impl Outage {
         was_on != is_on
     }
 
-    /// Runs `work` to completion. It is not polled while the zone is lost, so nothing is read or written; its time limits
-    /// run on, and are checked once the outage is over.
+    /// Runs `work` to completion. It is not polled during an outage, so nothing is read or written. Its time limits
+    /// continue to run, and are checked after the outage.
     pub(crate) async fn suspend<F: Future + Unpin>(&self, mut work: F) -> F::Output {
         loop {
             let output = poll_fn(|cx| match self.is_on.get() {

@@ -1,11 +1,11 @@
-//! What a request's path asks for. Pure.
+//! Classifies a request's path. Pure.
 //!
-//! Only paths that can be read in one way are let through: whatever a backend could take for another path (dot segments,
-//! encoded slashes in the part that decides, a backslash) is malformed here, so that no spelling of a path leads into
-//! another class or another app than the one that was checked.
+//! Only unambiguous paths are accepted. A path that a backend could normalize to another one (dot segments, encoded
+//! slashes in the part that decides, a backslash) is refused as malformed, so no spelling leads to another class or app
+//! than the one that was checked.
 
-/// What kind of thing a path asks for. Sources: `realm-core` (`app.cpp`, `sync/client.cpp`); App Services, *Data API* and
-/// *Custom HTTPS Endpoints*.
+/// The kind of resource that a path addresses. Sources: `realm-core` (`app.cpp`, `sync/client.cpp`); App Services,
+/// *Data API* and *Custom HTTPS Endpoints*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PathClass {
     /// Client HTTP requests: `/api/client/v2.0/…`.
@@ -14,7 +14,7 @@ pub enum PathClass {
     Sync,
     /// The Data API: `/app/{app}/endpoint/data/v1/…`.
     DataApi,
-    /// Custom HTTPS endpoints: `/app/{app}/endpoint/…`, and the webhooks that they come from.
+    /// Custom HTTPS endpoints: `/app/{app}/endpoint/…`, and the webhooks that preceded them.
     CustomHttps,
     /// The Admin API: `/api/admin/…`.
     Admin,
@@ -23,32 +23,30 @@ pub enum PathClass {
 }
 
 impl PathClass {
-    /// Every class.
     pub const ALL: [Self; 6] =
         [Self::ClientHttp, Self::Sync, Self::DataApi, Self::CustomHttps, Self::Admin, Self::Unknown];
 }
 
-/// A path, read.
+/// A parsed path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Route<'a> {
-    /// What it asks for.
     pub(crate) class: PathClass,
-    /// The client app id in it, if it has one.
+    /// The client app id, if the path has one.
     pub(crate) app: Option<&'a str>,
 }
 
-/// A path that can be read in more than one way.
+/// The path can be interpreted in more than one way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ambiguous;
 
 /// The SDKs' base path.
 const CLIENT: &str = "/api/client/v2.0";
 
-/// Reads a path (without its query).
+/// Parses a path (without its query).
 ///
 /// # Errors
 ///
-/// [`Ambiguous`] when a backend could take it for another one.
+/// [`Ambiguous`] when a backend could normalize it to another path.
 pub(crate) fn route(path: &str) -> Result<Route<'_>, Ambiguous> {
     if !path.starts_with('/') {
         return Err(Ambiguous);
@@ -60,7 +58,7 @@ pub(crate) fn route(path: &str) -> Result<Route<'_>, Ambiguous> {
     Ok(route)
 }
 
-/// Whether nothing in a path, which begins with a slash, is peculiar, as in most: one pass over it.
+/// Whether a path, which starts with a slash, has no special characters, as most do. One pass over it.
 fn is_plain(path: &str) -> bool {
     let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_');
     let is_edge = |b: u8| matches!(b, b'/' | b'.');
@@ -68,11 +66,11 @@ fn is_plain(path: &str) -> bool {
     path.as_bytes().windows(2).all(follows) && !path.ends_with('.')
 }
 
-/// Decodings after which a path must not change any more.
+/// Maximum number of decodings after which a path must not change any more.
 const MAX_DECODINGS: usize = 4;
 
-/// The slow way, for paths with anything peculiar: however often a backend decodes them, and whether it drops parameters, folds
-/// case or trims, it must come to the same place.
+/// The slow check, for paths with special characters. The path must have one meaning, however often a backend decodes
+/// it, and whether it drops parameters, folds case or trims segments.
 fn check_spelling(path: &str, route: Route<'_>) -> Result<(), Ambiguous> {
     if has_broken_escape(path.as_bytes()) {
         return Err(Ambiguous);
@@ -96,7 +94,7 @@ fn check_one(spelled: &[u8], route: Route<'_>) -> Result<(), Ambiguous> {
     }
     let mut segments = spelled.split(|b| *b == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
-        // Some servers cut a segment at `;`, and then drop empty ones.
+        // Some servers cut a segment at `;` and then drop empty ones.
         let bare = segment.split(|b| *b == b';').next().unwrap_or_default();
         let may_be_empty = segment.is_empty() && segments.peek().is_none();
         if bare == b"." || bare == b".." || (bare.is_empty() && !may_be_empty) {
@@ -108,7 +106,7 @@ fn check_one(spelled: &[u8], route: Route<'_>) -> Result<(), Ambiguous> {
     if classify(&text) != route || classify(&bare) != route {
         return Err(Ambiguous);
     }
-    // Of what is served nowhere no other reading is: it stays what it is.
+    // An unknown path is not served under any class, so it may change when folded.
     let folds = |path: &str| classify(&folded(path)).class == route.class;
     if route.class != PathClass::Unknown && !(folds(&text) && folds(&bare)) {
         return Err(Ambiguous);
@@ -120,13 +118,13 @@ fn without_parameters(path: &str) -> String {
     path.split('/').map(|segment| segment.split(';').next().unwrap_or_default()).collect::<Vec<_>>().join("/")
 }
 
-/// A path as a backend reads it that ignores case and full-width forms, and trims segments.
+/// A path as read by a backend that ignores case and full-width forms, and trims segments.
 fn folded(path: &str) -> String {
     let half_width = |c: char| match u32::from(c) {
         wide @ 0xff01..=0xff5e => char::from_u32(wide - 0xff01 + 0x21).unwrap_or(c),
         _ => c,
     };
-    // By way of the capitals, as U+017F and U+212A are letters of ASCII in the other case.
+    // Through upper case, as U+017F and U+212A map to ASCII letters in the other case.
     let text: String = path.chars().map(half_width).flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
     let is_margin = |c: char| {
         c.is_whitespace() || matches!(c, '.' | '+' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
@@ -145,7 +143,7 @@ fn has_broken_escape(bytes: &[u8]) -> bool {
     (0..bytes.len()).any(|at| bytes[at] == b'%' && hex_pair(&bytes[at + 1..]).is_none())
 }
 
-/// One decoding; what is no escape stays.
+/// Decodes once; anything that is not an escape stays.
 fn decode(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -164,7 +162,7 @@ fn decode(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Whether bytes have a character written longer than it need be, which lenient decoders take (RFC 3629 §3, §10).
+/// Whether bytes contain an overlong encoding, which lenient decoders accept (RFC 3629 §3, §10).
 fn has_overlong(bytes: &[u8]) -> bool {
     bytes.iter().any(|b| matches!(b, 0xc0 | 0xc1 | 0xf8..=0xfd))
         || bytes.windows(2).any(|pair| matches!(pair, [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f]))
@@ -187,7 +185,7 @@ fn classify(path: &str) -> Route<'_> {
     if let Some(rest) = below(path, "/app") {
         let mut segments = rest.split('/').skip(1);
         let app = segments.next().filter(|app| !app.is_empty());
-        // The Data API is tried first: its paths are custom endpoints' paths too.
+        // The Data API is checked first: its paths are also those of custom endpoints.
         let class = match (segments.next(), segments.next(), segments.next()) {
             _ if app.is_none() => PathClass::Unknown,
             (Some("endpoint"), Some("data"), Some("v1")) => PathClass::DataApi,
@@ -200,7 +198,7 @@ fn classify(path: &str) -> Route<'_> {
     of(class, None)
 }
 
-/// What follows `prefix` in `path`, if `path` is at or below it.
+/// The part of `path` after `prefix`, if `path` is at or below it.
 fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -216,7 +214,7 @@ mod tests {
         (route.class, route.app)
     }
 
-    /// B6: each class by its path; the Data API before custom endpoints, whose prefix it has.
+    /// B6: each class by its path; the Data API before custom endpoints, whose prefix it shares.
     #[test]
     fn each_class_has_its_paths() {
         use PathClass::{Admin, ClientHttp, CustomHttps, DataApi, Sync, Unknown};

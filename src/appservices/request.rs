@@ -32,7 +32,7 @@ use crate::data::proxy_protocol;
 use crate::model::{AppId, Origin, VpceId};
 use crate::plan::{AppListener, AppListenerKind, AppView};
 
-/// Of a refused request's body this much is read, and for so long, before the connection is given up instead.
+/// How much of a refused request's body is read, and for how long, before the connection is closed instead.
 const MAX_DRAINED: u64 = 64 << 10;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -53,7 +53,7 @@ pub(crate) async fn answer(
             let exchange = Exchange { context: &context, in_flight: &in_flight, app_listener, origin, source };
             exchange.handle(&uri, request).await
         }
-        // The address was given up; its connections are closing.
+        // The address was removed; its connections are closing.
         None => (Ok(refuse(Verdict::Misdirected, None, None)), Verdict::Misdirected, None),
     };
     let mut response = outcome?;
@@ -72,7 +72,7 @@ pub(crate) async fn answer(
           origin = origin.label(),
           client.addr = %connection.peer,
           method = %method,
-          // Not the query: Sync's has the user's token in it.
+          // Without the query: Sync's contains the user's token.
           path = uri.path(),
           verdict = verdict.label(),
           status = status.as_u16(),
@@ -81,17 +81,17 @@ pub(crate) async fn answer(
     );
     in_flight.set_answered();
     if connection.is_h2 {
-        // There it has no meaning; a connection ends by GOAWAY, a request by RST_STREAM.
+        // It has no meaning in HTTP/2; a connection ends by GOAWAY, a request by RST_STREAM.
         response.headers_mut().remove(header::CONNECTION);
     } else if connection.closing.get()
         || !in_flight.is_body_over()
-        // Of an unknown length: HTTP/1.0 has no chunks, so that the end of the connection is that of the body.
+        // A body of unknown length: HTTP/1.0 has no chunks, so the end of the connection marks its end.
         || (version == Version::HTTP_10 && response.body().size_hint().exact().is_none())
     {
-        // RFC 9112 §9.3: what the client still sends of this request is not to be taken for the next one.
+        // RFC 9112 §9.3: the rest of this request must not be read as the next one.
         close_after(&mut response);
         if version == Version::HTTP_10 {
-            // hyper adds `keep-alive` to what is said by HTTP/1.1.
+            // hyper adds `keep-alive` to HTTP/1.1 responses.
             *response.version_mut() = version;
         }
     }
@@ -99,13 +99,13 @@ pub(crate) async fn answer(
     Ok(response)
 }
 
-/// Counts and logs a request that the HTTP library answered by itself: its head is too large, or malformed.
+/// Counts and logs a request that hyper answered by itself, because its head is too large or malformed.
 pub(crate) fn note_refused_by_library(
     context: &HttpWorkerContext,
     connection: &ClientConnection,
     error: &hyper::Error,
 ) {
-    // To one that speaks HTTP/2 where it agreed to HTTP/1.1, nothing is answered.
+    // A client that sends HTTP/2 after it agreed to HTTP/1.1 gets no response.
     if !error.is_parse() || error.is_parse_version_h2() {
         return;
     }
@@ -132,7 +132,7 @@ pub(crate) fn note_refused_by_library(
 
 type RequestOutcome = (Result<Response<ResponseBody>, BodyError>, Verdict, Option<AppId>);
 
-/// A request with what is known of its sender.
+/// A request with its client's details.
 struct Exchange<'a> {
     context: &'a Rc<HttpWorkerContext>,
     in_flight: &'a Rc<InFlightRequest>,
@@ -145,7 +145,7 @@ impl Exchange<'_> {
     async fn handle(&self, uri: &Uri, request: Box<Request<Incoming>>) -> RequestOutcome {
         let is_options = *request.method() == Method::OPTIONS && uri.path() == "*";
         let read = RequestTarget::read(&request).and_then(|target| {
-            // The server as a whole (RFC 9110 §9.3.7), which no path of an app is.
+            // The server as a whole (RFC 9110 §9.3.7), which is not a path of any app.
             let whole = Route { class: PathClass::Unknown, app: None };
             let route = if is_options { Ok(whole) } else { route(uri.path()) };
             Ok((target, route.map_err(|_| "the path can be read in more than one way")?))
@@ -169,9 +169,9 @@ impl Exchange<'_> {
         let upgrade = if asked_route.class == PathClass::Sync { UpgradeRequest::read(&request) } else { None };
         let response = match upgrade {
             Some(_) if !request.body().is_end_stream() => return malformed("a WebSocket's request has no body"),
-            // Boxed, as what is large and seldom is everywhere below: each request's future is moved.
+            // Boxed, as everything large and rare below: each request's future is moved.
             Some(upgrade) => Box::pin(forwarded.websocket(request, upgrade)).await,
-            // Without a WebSocket behind it a CONNECT has no meaning here.
+            // A CONNECT that does not open a WebSocket has no meaning here.
             None if *request.method() == Method::CONNECT => return malformed(NO_TUNNEL),
             None => forwarded.forward(request).await,
         };
@@ -181,8 +181,8 @@ impl Exchange<'_> {
         (response, verdict, id)
     }
 
-    /// A refusal. What a client sends of the body beside it is read, if it is short, so that the connection can go on; a
-    /// longer one is discarded as any that is given up.
+    /// Responds with a refusal. A short body is read, so that the connection stays usable; a longer one is discarded
+    /// like any abandoned body.
     async fn refused(
         &self,
         request: Box<Request<Incoming>>,
@@ -213,14 +213,14 @@ impl Exchange<'_> {
 
 const BAD_BODY: &str = "the request's body is malformed";
 
-/// Refuses an ambiguous or malformed request and ends the connection.
+/// Refuses an ambiguous or malformed request and closes the connection.
 fn malformed(what: &str) -> RequestOutcome {
     let mut response = refuse(Verdict::Malformed, None, Some(what));
     close_after(&mut response);
     (Ok(response), Verdict::Malformed, None)
 }
 
-/// A request that is served.
+/// A request that is forwarded.
 struct Forwarded<'a> {
     exchange: &'a Exchange<'a>,
     app: &'a AppView,
@@ -238,7 +238,7 @@ impl Forwarded<'_> {
         Some(BackendDestination { url, listener: app_listener.address, proxy })
     }
 
-    /// The request with the head that the backend gets.
+    /// The request with the backend's head.
     fn outbound(&self, parts: hyper::http::request::Parts, body: RequestBody) -> Request<RequestBody> {
         let Exchange { context, in_flight, app_listener, origin, source } = self.exchange;
         let mut outbound = Request::new(body);
@@ -253,7 +253,7 @@ impl Forwarded<'_> {
             listener: app_listener.address,
             authority: &self.target.authority,
         };
-        // The same for all requests of most connections, so it is written once.
+        // The same for all requests of most connections, so it is formatted once.
         let mut fields = in_flight.connection.forwarded.borrow_mut();
         let fields = match &mut *fields {
             Some(fields) if fields.is_of(&sender) => fields,
@@ -263,13 +263,13 @@ impl Forwarded<'_> {
         headers::to_backend(headers, &sender, fields);
         headers.append(header::VIA, context.via[usize::from(in_flight.connection.is_h2)].clone());
         if self.is_location {
-            // It is read and rewritten, so it must not be compressed.
+            // The response is read and rewritten, so it must not be compressed.
             headers.remove(header::ACCEPT_ENCODING);
         }
         outbound
     }
 
-    /// Passes a request on, and its response back.
+    /// Forwards a request and returns the response.
     async fn forward(&self, request: Box<Request<Incoming>>) -> Result<Response<ResponseBody>, BodyError> {
         let Exchange { context, in_flight, .. } = self.exchange;
         let limits = &context.options.limits;
@@ -279,22 +279,22 @@ impl Forwarded<'_> {
         let Some(to) = self.destination() else { return Ok(no_backend()) };
         let (parts, body) = request.into_parts();
         let body = RequestBody::new(body, in_flight, limits.body_idle);
-        // Copied as the client sent it: that is less than what the backend gets.
+        // A copy of the client's head, which is smaller than the backend's.
         let copy = (body.is_empty() && is_repeatable(&parts.method)).then(|| Box::new(parts.clone()));
         let again = copy.as_deref().map(|parts| || self.outbound(parts.clone(), RequestBody::Empty));
         let outbound = Box::new(self.outbound(parts, body));
         let spare = &in_flight.connection.spare;
-        // Pinned where it is made: it is large, and would be moved with its time limit.
+        // Pinned in place: it is large, and a time limit would move it.
         let sent = pin!(context.backends.send(&to, outbound, again, &self.target.authority, spare));
         let sent = timeout(limits.answer, sent).await;
-        // A connection that was kept took its place.
+        // A pooled connection was used instead.
         context.left_over.keep(spare.take());
         let (response, lease) = match sent {
             Ok(Ok(answered)) => answered,
             Ok(Err(error)) => {
                 return match in_flight.body_error() {
                     Some(BodyError::Stalled) => Ok(own(StatusCode::REQUEST_TIMEOUT, "the request's body stalled")),
-                    // A client that broke off gets no response; one whose body is malformed gets 400 by the caller.
+                    // A client that closed early gets no response; for a malformed body the caller responds with 400.
                     Some(error) => Err(error),
                     None => Ok(self.gateway_error(&error)),
                 };
@@ -304,7 +304,7 @@ impl Forwarded<'_> {
         self.respond(response, Some(lease), &to).await
     }
 
-    /// The client's response, made of a backend's.
+    /// Turns a backend's response into the client's.
     async fn respond(
         &self,
         response: Response<Incoming>,
@@ -313,11 +313,12 @@ impl Forwarded<'_> {
     ) -> Result<Response<ResponseBody>, BodyError> {
         let (mut parts, body) = response.into_parts();
         if parts.status.is_informational() {
-            // `101` of which nothing was asked (RFC 9110 §15.2.2): what follows on the connection is no HTTP.
+            // An unsolicited `101` (RFC 9110 §15.2.2): the bytes after it are not HTTP.
             let what = "switched protocols without being asked to";
             return Ok(self.gateway_error(&BackendError::Unsupported { backend: to.url.to_string(), what }));
         }
-        // Chunks count, the length is not to be trusted (RFC 9112 §6.3), nor is what else comes on the connection.
+        // With chunks, the length must be ignored (RFC 9112 §6.3), and the connection's later bytes are not
+        // trustworthy.
         let has_both = parts.headers.contains_key(header::TRANSFER_ENCODING)
             && parts.headers.remove(header::CONTENT_LENGTH).is_some();
         self.clean(&mut parts, to);
@@ -330,7 +331,7 @@ impl Forwarded<'_> {
         Ok(Response::from_parts(parts, ResponseBody::backend(body)))
     }
 
-    /// Removes from a response's head what is for the gateway alone.
+    /// Removes the fields of a response's head that are for the gateway only.
     fn clean(&self, parts: &mut hyper::http::response::Parts, to: &BackendDestination) {
         let upgrade = parts.headers.get(header::UPGRADE).cloned();
         headers::strip_hop_by_hop(&mut parts.headers);
@@ -340,7 +341,7 @@ impl Forwarded<'_> {
                 parts.headers.insert(header::UPGRADE, upgrade);
                 parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             }
-            // RFC 9110 §8.6: not allowed, and of no use; hyper leaves it out over HTTP/1.1, so it is over HTTP/2.
+            // RFC 9110 §8.6: not allowed here. hyper omits it over HTTP/1.1; the same is needed over HTTP/2.
             (StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED, _) => {
                 parts.headers.remove(header::CONTENT_LENGTH);
             }
@@ -358,7 +359,7 @@ impl Forwarded<'_> {
         }
     }
 
-    /// The response to a location call, with the names that the client came by.
+    /// The response to a location call, with the names that the client used.
     async fn rewritten(
         &self,
         mut parts: hyper::http::response::Parts,
@@ -378,7 +379,7 @@ impl Forwarded<'_> {
         Ok(Response::from_parts(parts, ResponseBody::own(rewritten)))
     }
 
-    /// Asks the backend for a WebSocket, and hands both sides to the relay when it agrees.
+    /// Requests a WebSocket from the backend, and starts the relay if the backend accepts.
     async fn websocket(
         &self,
         mut request: Box<Request<Incoming>>,
@@ -419,7 +420,7 @@ impl Forwarded<'_> {
         Ok(upgrade::agree(&answer, &upgrade, ResponseBody::own(Bytes::new())))
     }
 
-    /// Whether this gateway has forwarded the request before.
+    /// Whether this gateway has already forwarded the request.
     fn is_loop(&self, headers: &HeaderMap) -> bool {
         let pseudonym = &self.exchange.context.pseudonym;
         let values = headers.get_all(header::VIA).iter().filter_map(|value| value.to_str().ok());
@@ -441,7 +442,7 @@ impl Forwarded<'_> {
     }
 }
 
-/// Methods that may be sent twice with the effect of once (RFC 9110 §9.2.2).
+/// Idempotent methods (RFC 9110 §9.2.2).
 fn is_repeatable(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
 }
@@ -450,7 +451,7 @@ fn no_backend() -> Response<ResponseBody> {
     own(StatusCode::BAD_GATEWAY, "the app has no backend")
 }
 
-/// The answer to `OPTIONS *`: what the gateway lets through to some app or other.
+/// The response to `OPTIONS *`: the methods that some app accepts.
 fn options() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::own(Bytes::new()));
     let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -459,7 +460,7 @@ fn options() -> Response<ResponseBody> {
     response
 }
 
-/// Asks an HTTP/1.1 client to end its connection.
+/// Tells an HTTP/1.1 client that the connection closes after this response.
 fn close_after(response: &mut Response<ResponseBody>) {
     let headers = response.headers_mut();
     if !headers::has_token(headers, &header::CONNECTION, "close") {
@@ -467,7 +468,7 @@ fn close_after(response: &mut Response<ResponseBody>) {
     }
 }
 
-/// A refusal, in App Services' own shape. From outside, a restricted app looks as one that doesn't exist.
+/// A refusal in App Services' format. From outside, a restricted app is indistinguishable from one that doesn't exist.
 fn refuse(verdict: Verdict, app: Option<&str>, what: Option<&str>) -> Response<ResponseBody> {
     let status = verdict.refusal().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let text: Cow<'_, str> = match verdict {
@@ -499,7 +500,7 @@ fn refuse(verdict: Verdict, app: Option<&str>, what: Option<&str>) -> Response<R
     own(status, &text)
 }
 
-/// A response of the gateway's own, in App Services' JSON.
+/// A response by the gateway itself, in App Services' JSON.
 fn own(status: StatusCode, text: &str) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::own(json!({ "error": text }).to_string()));
     *response.status_mut() = status;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, timeout};
 use super::client::{BodyError, InFlightRequest};
 use super::client_io::LINGER;
 
-/// A timer that runs only while nothing comes.
+/// A timer that runs only while no data arrives.
 #[derive(Debug)]
 pub(crate) struct SilenceTimer {
     limit: Duration,
@@ -28,12 +28,12 @@ impl SilenceTimer {
         Self { limit, timer: None, running: false }
     }
 
-    /// Something came.
+    /// To be called when data arrives.
     pub(crate) fn stop(&mut self) {
         self.running = false;
     }
 
-    /// Whether nothing has come for the whole limit.
+    /// Whether no data has arrived for the whole limit.
     pub(crate) fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         if self.running
             && let Some(timer) = &mut self.timer
@@ -48,20 +48,20 @@ impl SilenceTimer {
     }
 }
 
-/// The body that a backend is sent.
+/// The body of a request to a backend.
 #[derive(Debug)]
 pub(crate) enum RequestBody {
-    /// There is none.
+    /// No body.
     Empty,
-    /// What the client sends, without trailers: a backend might take them for headers.
+    /// The client's body without trailers, which a backend might treat as headers.
     Client(Box<ClientBody>),
 }
 
-/// A client's body. Dropped before its end, it is discarded: over HTTP/2 for a while, so that the client reads the
-/// response before it sees RST_STREAM; over HTTP/1.1 by [`ClientIo`](super::client_io::ClientIo).
+/// A client's body. If it is dropped before its end, the rest is discarded: over HTTP/2 for a while, so that the client
+/// reads the response before RST_STREAM; over HTTP/1.1 by [`ClientIo`](super::client_io::ClientIo).
 #[derive(Debug)]
 pub(crate) struct ClientBody {
-    /// `None` once it is dropped.
+    /// `None` while it is being dropped.
     inner: Option<Incoming>,
     silence: SilenceTimer,
     request: Rc<InFlightRequest>,
@@ -76,7 +76,6 @@ impl RequestBody {
         Self::Client(Box::new(ClientBody { inner: Some(inner), silence, request }))
     }
 
-    /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
@@ -144,14 +143,14 @@ impl Drop for ClientBody {
     }
 }
 
-/// Reads on for a while, and forgets what comes.
+/// Reads and discards the body for a while.
 fn discard(mut body: Incoming) {
     tokio::task::spawn_local(async move {
         let _ = timeout(LINGER, async { while let Some(Ok(_)) = body.frame().await {} }).await;
     });
 }
 
-/// Whether a body ended because of its framing, and not of its connection.
+/// Whether a body ended because its framing is wrong, rather than its connection.
 fn is_malformed(error: &hyper::Error) -> bool {
     let mut source = error.source();
     while let Some(error) = source {

@@ -19,7 +19,7 @@ use super::streams::StreamProgress;
 pub(crate) struct BackendBody {
     inner: Incoming,
     silence: SilenceTimer,
-    /// Given back to the pool at the end; dropped before it, the connection is closed.
+    /// Returned to the pool at the end; if it is dropped earlier, the connection is closed.
     lease: Option<BackendLease>,
     ended: bool,
 }
@@ -85,17 +85,16 @@ enum Source {
 }
 
 impl ResponseBody {
-    /// The gateway's own.
+    /// A body of the gateway's own.
     pub(crate) fn own(bytes: impl Into<Bytes>) -> Self {
         Self { source: Source::Own(Full::new(bytes.into())), request: None, progress: None }
     }
 
-    /// A backend's.
     pub(crate) fn backend(body: BackendBody) -> Self {
         Self { source: Source::Backend(body), request: None, progress: None }
     }
 
-    /// Binds it to its request and, on HTTP/2, to the stream that this runs on.
+    /// Ties it to its request and, on HTTP/2, to the stream of the current task.
     pub(crate) fn bind(&mut self, request: Rc<InFlightRequest>) {
         self.progress = StreamProgress::current();
         self.request = Some(request);

@@ -1,4 +1,4 @@
-//! A TCP socket as TLS and hyper write to it: a client's, or a backend's.
+//! A TCP socket to a client or a backend, as TLS and hyper use it.
 
 use std::io::{self, IoSlice};
 use std::ops::Deref;
@@ -8,8 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A socket that writes one buffer by `send`, which the kernel does for less than the `writev` that TLS and hyper ask for
-/// whatever they have.
+/// Writes a single buffer by `send`, which is cheaper in the kernel than the `writev` that TLS and hyper always use.
 #[derive(Debug)]
 pub(crate) struct HttpSocket(TcpStream);
 

@@ -1,7 +1,7 @@
-//! HTTP/2 streams: each is a task, which ends when its client does not read the response for too long.
+//! HTTP/2 streams: each is a task, which is dropped when its client does not read the response for too long.
 //!
-//! hyper polls a response's body and then waits for the stream's window, so only the task that it hands to the executor
-//! can be ended from outside; dropped, it resets the stream.
+//! hyper polls a response's body and then waits for the stream's window, so only the task that it passes to the
+//! executor can be ended from outside. Dropping that task resets the stream.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -17,34 +17,34 @@ tokio::task_local! {
     static STREAM: Rc<StreamProgress>;
 }
 
-/// Whether a stream waits for its client.
+/// Whether a stream waits for its client to read.
 #[derive(Debug, Default)]
 pub(crate) struct StreamProgress {
-    /// When the last part of the response was handed over; `None` once it was taken.
+    /// When the last part of the response was passed to hyper; `None` once it was taken.
     waiting_since: Cell<Option<Instant>>,
 }
 
 impl StreamProgress {
-    /// That of the stream that this runs on; `None` on HTTP/1.1.
+    /// The progress of the current task's stream; `None` on HTTP/1.1.
     pub(crate) fn current() -> Option<Rc<Self>> {
         STREAM.try_with(Rc::clone).ok()
     }
 
-    /// A part of the response was handed over.
+    /// A part of the response was passed to hyper.
     pub(crate) fn hand_over(&self) {
         self.waiting_since.set(Some(Instant::now()));
     }
 
-    /// The client took all that was handed over.
+    /// hyper has sent all parts.
     pub(crate) fn take(&self) {
         self.waiting_since.set(None);
     }
 }
 
-/// Runs streams on their own worker.
+/// Runs streams on the current worker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StreamExecutor {
-    /// The longest that a client may read nothing of a stream.
+    /// How long a client may read nothing of a stream.
     pub(crate) limit: Duration,
 }
 

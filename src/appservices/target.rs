@@ -1,22 +1,22 @@
-//! The host and port that a request is for, which its head must say once and in one way.
+//! A request's host and port, which its head must give once and unambiguously.
 
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request};
 
-/// Why a CONNECT that asks for no WebSocket is refused.
+/// Why a CONNECT that does not open a WebSocket is refused.
 pub(crate) const NO_TUNNEL: &str = "there is nothing to connect to";
 
-/// Host and port that a request is for.
+/// The host and port of a request.
 #[derive(Debug)]
 pub(crate) struct RequestTarget {
-    /// As the client wrote it.
+    /// As written by the client.
     pub(crate) authority: HeaderValue,
-    /// Lower case, without port.
+    /// Lower case, without the port.
     pub(crate) host: String,
 }
 
 impl RequestTarget {
-    /// Reads it from the request's head.
+    /// Reads the target from the request's head.
     ///
     /// # Errors
     ///
@@ -68,13 +68,13 @@ impl RequestTarget {
         Ok(Self { authority, host })
     }
 
-    /// The host as the client wrote it, without port; an IPv6 address keeps its brackets.
+    /// The host as written by the client, without the port; an IPv6 address keeps its brackets.
     pub(crate) fn written_host(&self) -> &str {
         split_port(self.authority.to_str().unwrap_or_default()).0
     }
 }
 
-/// `HOST:PORT` in two; an IPv6 address keeps its brackets.
+/// Splits `HOST:PORT`; an IPv6 address keeps its brackets.
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),

@@ -1,7 +1,7 @@
-//! WebSockets: both sides are upgraded, then the relay that carries TCP flows carries these bytes.
+//! WebSockets: both sides are upgraded, then the relay of TCP flows moves their bytes.
 //!
-//! A client asks by RFC 6455 over HTTP/1.1 or by an extended CONNECT over HTTP/2 (RFC 8441), a backend is asked by
-//! the one that it speaks; the four combinations differ in heads alone.
+//! A client opens one by RFC 6455 over HTTP/1.1 or by an extended CONNECT over HTTP/2 (RFC 8441), and the gateway uses
+//! the version that the backend speaks. The four combinations differ only in their heads.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -40,17 +40,17 @@ use crate::model::{BackendScheme, Side};
 const KEY: HeaderName = header::SEC_WEBSOCKET_KEY;
 const ACCEPT: HeaderName = header::SEC_WEBSOCKET_ACCEPT;
 
-/// How a client asks for a WebSocket.
+/// The form of a client's WebSocket request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum UpgradeRequest {
-    /// By `Upgrade`, with this key.
+    /// `Upgrade`, with this key.
     Http1(HeaderValue),
-    /// By extended CONNECT.
+    /// Extended CONNECT.
     Http2,
 }
 
 impl UpgradeRequest {
-    /// `None` when a request asks for something else, or not as it should.
+    /// `None` when the request is not a valid WebSocket request.
     pub(crate) fn read<B>(request: &Request<B>) -> Option<Self> {
         let headers = request.headers();
         if request.version() == Version::HTTP_2 {
@@ -69,10 +69,10 @@ impl UpgradeRequest {
     }
 }
 
-/// Makes a request, whose headers are those for the backend already, ask for a WebSocket; the result is the key that the
-/// backend has to answer, where it is asked by one.
+/// Turns a request that already has the backend's headers into a WebSocket request. Returns the key that an HTTP/1.1
+/// backend has to confirm.
 pub(crate) fn ask<B>(request: &mut Request<B>, upgrade: &UpgradeRequest, scheme: BackendScheme) -> Option<HeaderValue> {
-    // It has no body, whatever length the client gave.
+    // It has no body, whatever length the client declared.
     request.headers_mut().remove(header::CONTENT_LENGTH);
     if scheme == BackendScheme::H2c {
         *request.method_mut() = Method::CONNECT;
@@ -92,7 +92,7 @@ pub(crate) fn ask<B>(request: &mut Request<B>, upgrade: &UpgradeRequest, scheme:
     Some(key)
 }
 
-/// Whether the backend agreed; an answer to another key is no agreement.
+/// Whether the backend accepted. A confirmation of another key is not one.
 pub(crate) fn is_agreed<B>(answer: &Response<B>, key: Option<&HeaderValue>) -> bool {
     let Some(key) = key else { return answer.status().is_success() };
     answer.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -100,7 +100,7 @@ pub(crate) fn is_agreed<B>(answer: &Response<B>, key: Option<&HeaderValue>) -> b
         && answer.headers().get(ACCEPT).is_some_and(|accept| accept == derive_accept_key(key.as_bytes()).as_str())
 }
 
-/// The client's response once the backend agreed.
+/// The client's response after the backend accepted.
 pub(crate) fn agree<B>(answer: &Response<Incoming>, upgrade: &UpgradeRequest, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.headers_mut() = answer.headers().clone();
@@ -129,11 +129,11 @@ enum UpgradeEnd {
         side: Side,
         reset: bool,
     },
-    /// Silent for too long.
+    /// Idle for too long.
     Idle,
     /// Its listener was closed.
     Drained,
-    /// By an operator.
+    /// Ended by an operator.
     Killed,
     NeverUp,
 }
@@ -172,7 +172,7 @@ struct OpenWebSocket {
 }
 
 impl OpenWebSocket {
-    /// Waits until nothing has moved for the idle timeout.
+    /// Waits for the idle timeout to pass without traffic.
     async fn idle(&self) {
         let limit = self.context.options.websocket_idle;
         while self.last_active.get().elapsed() < limit {
@@ -218,7 +218,7 @@ impl Drop for OpenWebSocket {
     }
 }
 
-/// Starts relaying once both sides are upgraded.
+/// Starts the relay once both sides are upgraded.
 pub(crate) fn start(
     context: &Rc<HttpWorkerContext>,
     connection: &ClientConnection,
@@ -244,7 +244,7 @@ pub(crate) fn start(
     tokio::task::spawn_local(context.open.track_future(running));
 }
 
-/// A WebSocket's life. In a zone outage it stands still, and still can be ended.
+/// Serves a WebSocket to its end. A zone outage suspends it, and it can still be ended then.
 async fn run(open: OpenWebSocket, outage: Rc<Outage>, cut: CancellationToken, client: OnUpgrade, backend: OnUpgrade) {
     let up =
         pin!(tokio::time::timeout(open.context.options.limits.connect, async { tokio::try_join!(client, backend) }));
@@ -271,11 +271,11 @@ async fn run(open: OpenWebSocket, outage: Rc<Outage>, cut: CancellationToken, cl
 
 /// One side of a WebSocket.
 enum UpgradedLeg {
-    /// A client by HTTP/1.1: without hyper's layers in between.
+    /// A client over HTTP/1.1, without hyper's layers in between.
     Client(ClientIo),
-    /// A backend by HTTP/1.1 without TLS.
+    /// A backend over HTTP/1.1 without TLS.
     Plain(TcpStream, Bytes),
-    /// An HTTP/2 stream, or a backend by TLS.
+    /// An HTTP/2 stream, or a backend over TLS.
     Other(TokioIo<Upgraded>),
 }
 
@@ -297,12 +297,12 @@ impl From<Upgraded> for UpgradedLeg {
 }
 
 impl UpgradedLeg {
-    /// Has the connection closed by RST, as where a flow breaks off.
+    /// Makes the close send RST, as for a flow that fails.
     fn reset(&self) {
         match self {
             Self::Client(io) => io.reset(),
             Self::Plain(io, _) => {
-                // Fails only on a socket that is gone already.
+                // Fails only on a socket that is already closed.
                 let _ = io.set_zero_linger();
             }
             Self::Other(_) => {}

@@ -1,7 +1,7 @@
-//! The decision about a request to an app. Pure: it depends on the arguments alone.
+//! Decides whether a request to an app is served. Pure.
 //!
-//! The order is fixed: origin (from the listener and the source address), then the app, then the class of its path, then
-//! the restriction, then the IP access list, on the public path only. Of what a client sends only host and path matter.
+//! The order is fixed: origin (from the listener and the source address), app, path class, restriction, and, on the
+//! public path only, IP access list. Of the request's content only host and path matter.
 
 use std::net::IpAddr;
 
@@ -11,12 +11,12 @@ use super::path::{PathClass, Route};
 use crate::model::{AppEndpointKind, Origin};
 use crate::plan::{AppListener, AppListenerKind, AppReadiness, AppView, ListenerApp};
 
-/// The path by which a request came.
+/// The path by which a request arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AccessPath {
-    /// By a private endpoint of this kind.
+    /// Through a private endpoint of this kind.
     Private(AppEndpointKind),
-    /// By the public address.
+    /// Through the public address.
     Public,
 }
 
@@ -36,22 +36,22 @@ pub struct AppRules {
     pub standing: AppReadiness,
     /// Requests from outside the VPC get 404.
     pub restricted: bool,
-    /// Its IP access list has the client.
+    /// Whether its IP access list contains the client.
     pub listed: bool,
 }
 
 /// The decision about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
-    /// It goes to the backend.
+    /// Forwarded to the backend.
     Served,
-    /// It can be read in more than one way, or is not a valid request.
+    /// Ambiguous or not a valid request.
     Malformed,
     /// The listener does not serve its host.
     Misdirected,
     /// From the service's side: connectivity is one-way.
     OneWay,
-    /// Through an endpoint, from a network that is not joined to its VPC.
+    /// Through an endpoint, from a network that is not connected to its VPC.
     Origin,
     /// App Services has no such path.
     UnknownPath,
@@ -59,13 +59,13 @@ pub enum Verdict {
     AdminApi,
     /// There is no such app here.
     UnknownApp,
-    /// Public, and the app is restricted to its private endpoints.
+    /// On the public path, and the app is restricted to its private endpoints.
     Restricted,
-    /// Public, and not on the app's IP access list.
+    /// On the public path, and the client is not on the app's IP access list.
     AccessList,
     /// The endpoint leads to a region that the app has left.
     OtherRegion,
-    /// A Sync endpoint without the General one that it must be paired with.
+    /// Through a Sync endpoint without the General one that it requires.
     Unpaired,
     /// The Data API, which private endpoints don't serve.
     DataApi,
@@ -95,7 +95,7 @@ impl Verdict {
         Self::WrongEndpoint,
     ];
 
-    /// The one lower-case name in log, metric and test.
+    /// The name in logs, metrics and tests.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -117,10 +117,10 @@ impl Verdict {
         }
     }
 
-    /// The status of a refusal; `None` for what is served.
+    /// The status code of a refusal; `None` if served.
     ///
-    /// A client outside the VPC gets the 404 of an app that doesn't exist (*Use a VPC Private Endpoint*); a client inside
-    /// gets a status that says what is wrong.
+    /// A client outside the VPC gets the 404 of an app that doesn't exist (*Use a VPC Private Endpoint*); a client
+    /// inside gets a status that names the problem.
     #[must_use]
     pub fn refusal(self) -> Option<StatusCode> {
         match self {
@@ -141,8 +141,7 @@ impl Verdict {
     }
 }
 
-/// Decides about a request of `class` from `origin` that came by the path `way`; `app` has the app's settings,
-/// if there is such an app here.
+/// Decides about a request of `class` from `origin` by the path `way`. `app` are the app's settings, if it exists.
 #[must_use]
 pub fn decide(origin: Origin, way: AccessPath, app: Option<AppRules>, class: PathClass) -> Verdict {
     match (origin, way) {
@@ -182,15 +181,15 @@ fn decide_private(kind: AppEndpointKind, standing: AppReadiness, class: PathClas
     }
 }
 
-/// A request's app and what becomes of it.
+/// The decision about a request, with its app.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AppDecision<'a> {
     pub(crate) verdict: Verdict,
-    /// The app that it is for, whatever the verdict; for the log and the label.
+    /// The requested app, whatever the verdict; for the log and the label.
     pub(crate) app: Option<&'a AppView>,
 }
 
-/// Decides about a request that came to `app_listener` for `host` (lower case, without port).
+/// Decides about a request for `host` (lower case, without port) at `app_listener`.
 pub(crate) fn judge<'a>(
     app_listener: &'a AppListener,
     origin: Origin,
@@ -216,8 +215,8 @@ pub(crate) fn judge<'a>(
         let found = app_listener.apps.get(id);
         return judge_one(found.filter(|found| found.app.hosts.contains(host)));
     }
-    // No app in the path, as when a session is refreshed: whichever app may serve it. A backend that has another app,
-    // one that may not be asked, is not asked.
+    // No app in the path, as when a session is refreshed: any app on this host that may serve it. A backend whose apps
+    // may not be used is not asked.
     let here = || app_listener.apps.values().filter(|found| found.app.hosts.contains(host));
     let is_served = |found: &ListenerApp| decide(origin, way, Some(rules(found)), route.class) == Verdict::Served;
     let chosen = here().find(|found| here().filter(|other| other.app.backend == found.app.backend).all(is_served));
@@ -270,7 +269,7 @@ mod tests {
             prop_assert_eq!(decide(Origin::Public, AccessPath::Private(kind), app, class), Verdict::Origin);
         }
 
-        /// B3: whatever else holds, and for whatever it asks, a restricted app looks from outside as one that isn't there.
+        /// B3: whatever its settings and the request, a restricted app looks from outside like one that doesn't exist.
         #[test]
         fn from_outside_a_restricted_app_looks_like_none(origin in origin(), app in rules(), class in class()) {
             let restricted = decide(origin, AccessPath::Public, Some(AppRules { restricted: true, ..app }), class);
@@ -280,7 +279,7 @@ mod tests {
             prop_assert!(restricted == absent || (restricted, absent) == (Verdict::Restricted, Verdict::UnknownApp));
         }
 
-        /// B5: the private path knows neither the restriction nor the list.
+        /// B5: the private path ignores the restriction and the access list.
         #[test]
         fn a_private_endpoint_ignores_restriction_and_access_list(
             origin in origin(), kind in prop::sample::select(KINDS.to_vec()), app in rules(), class in class()
@@ -290,7 +289,7 @@ mod tests {
             prop_assert_eq!(decide(origin, way, Some(app), class), decide(origin, way, Some(open), class));
         }
 
-        /// B5: lifted, the list alone decides on the public path.
+        /// B5: without the restriction, the access list alone decides on the public path.
         #[test]
         fn with_the_restriction_lifted_the_access_list_decides(
             standing in prop::sample::select(AppReadiness::ALL.to_vec()), listed in any::<bool>(), class in class()
@@ -305,7 +304,7 @@ mod tests {
             prop_assert_eq!(decide(Origin::Public, AccessPath::Public, Some(app), class), expected);
         }
 
-        /// B1, B2, B6, B8, B11: a private endpoint serves its own class, while it is available, to clients that may use it.
+        /// B1, B2, B6, B8, B11: an available private endpoint serves its own class to clients that may use it.
         #[test]
         fn a_private_endpoint_serves_exactly_its_own_class(
             origin in origin(), kind in prop::sample::select(KINDS.to_vec()), app in prop::option::of(rules()),
@@ -322,8 +321,7 @@ mod tests {
         }
     }
 
-    /// The whole table, so that no combination is left to chance: every verdict of `decide` is reached, and each is
-    /// served or has a status.
+    /// All combinations: every verdict of `decide` occurs, and each is served or has a status.
     #[test]
     fn every_combination_has_one_verdict_and_every_verdict_a_combination() {
         let mut reached = HashSet::new();

@@ -1,4 +1,4 @@
-//! The open WebSockets, as the API lists and ends them.
+//! The table of open WebSockets, for the API.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::data::FlowView;
 use crate::model::{FlowId, Origin};
 
-/// Tells a WebSocket's id from a TCP flow's: both count from 1 in each of their workers.
+/// Distinguishes a WebSocket's id from a TCP flow's: both count from 1 on each worker.
 const WEBSOCKET: u64 = 1 << 63;
 
-/// What a WebSocket is, beside its addresses.
+/// A WebSocket's attributes besides its addresses.
 #[derive(Debug)]
 pub(crate) struct WebSocketInfo {
     pub(crate) origin: Origin,
@@ -25,7 +25,7 @@ pub(crate) struct WebSocketInfo {
     pub(crate) backend: String,
 }
 
-/// An open WebSocket. Written by its own worker.
+/// An open WebSocket. Only its own worker writes to it.
 #[derive(Debug)]
 pub(crate) struct WebSocket {
     id: FlowId,
@@ -35,18 +35,18 @@ pub(crate) struct WebSocket {
     opened: SystemTime,
     to_backend: AtomicU64,
     to_client: AtomicU64,
-    /// Cancelled when an operator ends it.
+    /// Cancelled to end it.
     pub(crate) killed: CancellationToken,
 }
 
 impl WebSocket {
-    /// Bytes that the backend took. By the WebSocket's own worker only.
+    /// Counts bytes written to the backend. For the WebSocket's own worker only.
     #[inline]
     pub(crate) fn add_to_backend(&self, n: usize) {
         self.to_backend.store(self.bytes_to_backend() + n as u64, Ordering::Relaxed);
     }
 
-    /// Bytes that the client took. By the WebSocket's own worker only.
+    /// Counts bytes written to the client. For the WebSocket's own worker only.
     #[inline]
     pub(crate) fn add_to_client(&self, n: usize) {
         self.to_client.store(self.bytes_to_client() + n as u64, Ordering::Relaxed);
@@ -84,7 +84,7 @@ impl WebSocket {
 pub(crate) struct WebSockets(DashMap<FlowId, Arc<WebSocket>>);
 
 impl WebSockets {
-    /// Adds one; `number` is unique among all of this process.
+    /// Adds a WebSocket; `number` is unique in this process.
     pub(crate) fn insert(
         &self,
         number: u64,
@@ -108,7 +108,7 @@ impl WebSockets {
         self.0.iter().map(|entry| entry.value().view()).collect()
     }
 
-    /// Ends one; false when there is no such one.
+    /// Ends a WebSocket; false if there is none with this id.
     pub(crate) fn kill(&self, id: FlowId) -> bool {
         let socket = self.0.get(&id);
         socket.inspect(|socket| socket.killed.cancel()).is_some()

@@ -25,9 +25,9 @@ use crate::data::socket::register;
 use crate::lifecycle::Alarm;
 use crate::plan::Snapshot;
 
-/// How often certificate files are looked at: a few seconds, as a renewed certificate is not urgent.
+/// How often certificate files are checked for changes. A renewed certificate is not urgent.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
-/// How often idle connections to backends are looked through.
+/// How often idle backend connections are checked.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A listening socket of a worker.
@@ -36,14 +36,14 @@ pub(crate) struct WorkerSocket {
     pub(crate) socket: std::net::TcpListener,
     pub(crate) tls: Arc<rustls::ServerConfig>,
     pub(crate) end: ListenerEnd,
-    /// The tasks that accept at this address.
+    /// The accept tasks of this address.
     pub(crate) accepting: TaskTracker,
 }
 
-/// New listening sockets, the snapshot to apply from now on, and the reply once that is done.
+/// New listening sockets, the snapshot to apply from now on, and a reply channel for when that is done.
 pub(crate) type OpenSockets = (Vec<WorkerSocket>, Arc<Snapshot>, oneshot::Sender<()>);
 
-/// Runs until no command can come any more.
+/// Runs until the command channel closes.
 pub(crate) async fn run(index: usize, common: &SharedContext, mut commands: mpsc::UnboundedReceiver<OpenSockets>) {
     let context = HttpWorkerContext::new(index, common);
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
@@ -75,7 +75,7 @@ pub(crate) async fn run(index: usize, common: &SharedContext, mut commands: mpsc
     }
 }
 
-/// Reads certificate files again when they change, and renews what the lab CA signed.
+/// Reloads certificate files when they change, and renews the lab CA's certificates.
 async fn watch_certificates(certificates: Arc<Certificates>) {
     let mut look = tokio::time::interval(CERTIFICATE_INTERVAL);
     loop {
@@ -86,7 +86,7 @@ async fn watch_certificates(certificates: Arc<Certificates>) {
             Ok(true) => tracing::info!("App Services certificates were renewed"),
             Err(error) => tracing::error!(%error, "failed to renew App Services certificates: they stay as they were"),
         });
-        // A panic is said on stderr, and the next look may go well.
+        // A panic is already on stderr, and the next check may succeed.
         let _ = reading.await;
     }
 }
@@ -116,7 +116,7 @@ async fn accept(context: Rc<HttpWorkerContext>, opened: WorkerSocket) {
         let accepted = tokio::select! {
             biased;
             () = listener.end.closing.cancelled() => {
-                // Paused connections end as the others do.
+                // Connections suspended by the outage end like the others.
                 listener.outage.set(false);
                 return;
             }
@@ -135,7 +135,7 @@ async fn accept(context: Rc<HttpWorkerContext>, opened: WorkerSocket) {
             }
             Err(error) => {
                 context.accept_errors.count(&error);
-                // Else a client that went away before it was accepted.
+                // Otherwise a client closed before it was accepted.
                 if is_scarcity(&error) {
                     context.backends.close_idle();
                     let wait = backoff.next();
@@ -147,13 +147,13 @@ async fn accept(context: Rc<HttpWorkerContext>, opened: WorkerSocket) {
     }
 }
 
-/// Waits for a client, and accepts it once there is a socket for its first connection to a backend (see `descriptors`). On
-/// an error that socket is given up: another worker may have a client for it.
+/// Waits for a client, and accepts it once there is a socket for its first backend connection (see `descriptors`). On
+/// an error that socket is closed, as another worker may need the descriptor.
 async fn accept_one(
     context: &HttpWorkerContext,
     socket: &AsyncFd<OwnedFd>,
 ) -> io::Result<(TcpStream, SocketAddr, SpareSocket)> {
-    // Its family is a guess; for a backend of the other one its descriptor is enough.
+    // The address family is a guess; for a backend of the other family, the descriptor is reused.
     const ANY_BACKEND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     loop {
         let mut ready = socket.readable().await?;

@@ -34,22 +34,22 @@ pub(super) struct Args {
     output: Output,
 }
 
-/// One file, checked: an element of the list that `--output json` prints.
+/// A checked file: an element of the list that `--output json` prints.
 #[derive(Debug, Serialize)]
 struct Checked {
-    /// The file, as it was named.
+    /// The file, as named on the command line.
     file: String,
     /// Whether a gateway would start with it.
     ok: bool,
-    /// What is wrong, one text a mistake.
+    /// The mistakes.
     problems: Vec<String>,
-    /// What is right but not as it should be.
+    /// Notices: what is allowed but probably not intended.
     notices: Vec<String>,
-    /// What it comes to; `null` when it is wrong.
+    /// The size of the config; `null` when it is invalid.
     summary: Option<Summary>,
 }
 
-/// How much a config comes to.
+/// The size of a config.
 #[derive(Debug, Serialize)]
 struct Summary {
     vpcs: usize,
@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if failures.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    // A state file that can't be read is no mistake of the config's, unless there is one as well.
+    // An unreadable state file is not a mistake of the config.
     let kinds = || failures.iter().map(|failure| failure.kind);
     let kind = kinds().find(|kind| *kind == Kind::Config).or_else(|| kinds().next()).unwrap_or(Kind::Config);
     if args.output == Output::Json {
@@ -106,14 +106,14 @@ fn right(file: String, planned: &PlannedConfig) -> Checked {
     Checked { file, ok: true, problems: Vec::new(), notices, summary: Some(summary) }
 }
 
-/// The mistakes behind a failure: its lines but the first, or that one where there is no other.
+/// The mistakes of a failure: its lines except the first, or the only one.
 fn problems(failure: &Failure) -> Vec<String> {
     let text = failure.to_string();
     let rest: Vec<String> = text.lines().skip(1).map(|line| line.trim().to_owned()).collect();
     if rest.is_empty() { vec![text] } else { rest }
 }
 
-/// What is printed of a file that is right; those that are wrong are the failure's.
+/// The line for a valid file; invalid ones are in the failure.
 fn line(checked: &Checked, look: Terminal) -> String {
     let Some(summary) = &checked.summary else { return String::new() };
     let counts = [

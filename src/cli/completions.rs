@@ -1,4 +1,4 @@
-//! `plgw completions`: what a shell needs to complete the command line.
+//! `plgw completions`: shell completions.
 
 use std::process::ExitCode;
 

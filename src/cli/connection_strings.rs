@@ -1,4 +1,4 @@
-//! `plgw connection-strings`: what goes into a driver.
+//! `plgw connection-strings`: prints connection strings for drivers.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every string on one line, in full.
+/// Every string in full on its own line.
 pub(super) fn as_text(views: &[StringsView], look: Terminal) -> String {
     let mut text = String::new();
     for view in views {

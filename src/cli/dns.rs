@@ -1,4 +1,4 @@
-//! `plgw dns`: the names, for other servers.
+//! `plgw dns`: exports records for other DNS servers.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Why a command did not succeed, and the exit code that says so.
+//! Failures of commands, with their exit codes.
 
 use std::fmt;
 use std::io;
@@ -16,23 +16,23 @@ use crate::standin::StandinError;
 use crate::telemetry::LogError;
 use crate::tls::TlsError;
 
-/// What kind of thing went wrong: the exit code. 2 is clap's, for a command line that can't be read.
+/// The kind of a failure, which sets the exit code. 2 is clap's, for an invalid command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A check or an operation failed: 1.
     Failed,
-    /// A file that the program keeps is not as it left it: 65, `EX_DATAERR`.
+    /// A file of the program is damaged: 65, `EX_DATAERR`.
     Data,
-    /// An address or a file is taken or can't be had: 69, `EX_UNAVAILABLE`.
+    /// An address or a file is in use or not available: 69, `EX_UNAVAILABLE`.
     Unavailable,
     /// The system refuses a thread, a signal handler or standard output: 71, `EX_OSERR`.
     System,
-    /// The config is wrong: 78, `EX_CONFIG`.
+    /// The config is invalid: 78, `EX_CONFIG`.
     Config,
 }
 
 impl Kind {
-    /// The exit code, after `sysexits.h` where it has one.
+    /// The exit code, from `sysexits.h` where it has one.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -51,10 +51,10 @@ impl From<Kind> for ExitCode {
     }
 }
 
-/// Why a command did not succeed: one line with its causes, or one line a mistake.
+/// Why a command failed: one line with its causes, or one line for each mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind of thing.
+    /// The kind.
     pub kind: Kind,
     message: String,
 }

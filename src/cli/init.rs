@@ -19,18 +19,18 @@ use crate::plan::{Generation, PortAllocations, compile};
 /// Name of the config in errors.
 const NAME: &str = "the new config";
 
-/// The most nodes and zones that fit in the smallest networks.
+/// Maximum number of nodes and zones that fit in the smallest networks.
 const MOST_NODES: u8 = 50;
 const MOST_ZONES: u8 = 6;
 
-/// The longest prefix of a network that all of it fits in.
+/// The longest network prefix in which everything fits.
 const LONGEST_PREFIX: u8 = 24;
 
-/// The smallest subnet of AWS: *Subnet CIDR blocks*, VPC user guide.
+/// The smallest subnet on AWS: *Subnet CIDR blocks*, VPC user guide.
 const LONGEST_SUBNET: u8 = 28;
 
-/// The host number of an endpoint's address in its subnet, and of the node before the first in the service's network. The
-/// first four of a subnet are AWS's.
+/// The host number of an endpoint's address in its subnet, and of the node before the first in the service's network.
+/// AWS reserves the first four addresses of a subnet.
 const FIRST_HOST: u32 = 10;
 
 /// Print a config to start from
@@ -76,7 +76,7 @@ pub(super) struct Args {
     cluster: Option<ClusterName>,
 }
 
-/// Where clients and cluster are.
+/// The provider of clients and cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Provider {
     /// AWS PrivateLink
@@ -104,7 +104,7 @@ impl Provider {
         }
     }
 
-    /// The region that `text` names, in this provider's spelling or in Atlas'.
+    /// Parses a region in this provider's or Atlas' notation.
     fn region(self, text: &str) -> Result<Region, String> {
         Region::of(self.cloud(), text).map_err(|error| match text.parse::<Region>() {
             Ok(other) => {
@@ -116,7 +116,7 @@ impl Provider {
     }
 }
 
-/// What the config is to have.
+/// The contents of the new config.
 #[derive(Debug)]
 struct InitOptions {
     nodes: Vec<NodeAddress>,
@@ -137,7 +137,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 }
 
 impl Args {
-    /// What the options say, what is answered on a terminal, and else the defaults.
+    /// The options' values, answers from the terminal, or defaults.
     fn wanted(self) -> Result<InitOptions, Failure> {
         let asks = self == Self::default() && io::stdin().is_terminal() && io::stderr().is_terminal();
         let cluster = answer(asks, self.cluster, "The cluster's name", "Cluster0", parsed)?;
@@ -165,7 +165,7 @@ impl Args {
     }
 }
 
-/// What an option says, or else the answer to a question on standard error where one `asks`, or else the default.
+/// An option's value; otherwise the answer to a question on standard error if `asks`; otherwise the default.
 fn answer<T>(
     asks: bool,
     given: Option<T>,
@@ -202,7 +202,7 @@ fn number(text: &str, most: u8) -> Result<u8, String> {
     number.ok_or_else(|| format!("expected a number from 1 to {most}"))
 }
 
-/// An IPv4 network that is large enough for every part.
+/// Parses an IPv4 network that is large enough for every part.
 fn network(text: &str) -> Result<Ipv4Net, String> {
     let net: Ipv4Net = text.parse().map_err(|_| format!("`{text}` is no IPv4 network; write one as 10.0.0.0/16"))?;
     if net.prefix_len() > LONGEST_PREFIX {
@@ -371,7 +371,7 @@ ip = \"{}\"
     }
 }
 
-/// A new id, as AWS writes them.
+/// A new id in AWS' format.
 fn id(prefix: &str) -> String {
     format!("{prefix}-{}", random_hex(17))
 }

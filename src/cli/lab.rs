@@ -1,11 +1,12 @@
-//! `plgw lab …`: the module `lab` does it all, with one thread until it has changed its namespaces.
+//! `plgw lab …`: a wrapper of the module `lab`, which needs a single-threaded process until it has changed its
+//! namespaces.
 
 use std::process::ExitCode;
 
 use super::Failure;
 use crate::lab::LabCommand;
 
-/// Runs the command, while this process has one thread.
+/// Runs the command; to be called while this process is single-threaded.
 pub(super) fn run(command: LabCommand) -> Result<ExitCode, Failure> {
     Ok(command.run()?)
 }

@@ -40,7 +40,7 @@ fn write_all(dir: &Path) -> Result<(), Failure> {
 }
 
 fn print_one(path: &[String]) -> Result<(), Failure> {
-    // Built, every command knows its whole name: `plgw-dns-export`.
+    // After `build`, every command has its full name: `plgw-dns-export`.
     let mut root = Cli::command();
     root.build();
     let mut command = &root;

@@ -1,7 +1,7 @@
-//! The command line: one file a command.
+//! The command line, with one file for each command.
 //!
-//! A command prints its result to standard output and returns an exit code; whatever keeps it from that is a [`Failure`],
-//! which `main` prints as one `plgw: …` line. Logs go to standard error and are quiet in every command but `serve`.
+//! A command prints its result to standard output and returns an exit code. An error is a [`Failure`], which `main`
+//! prints as one `plgw: …` line. Logs go to standard error and are quiet in every command except `serve`.
 
 mod check;
 mod completions;
@@ -26,11 +26,11 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 pub use self::failure::{Failure, Kind};
 use crate::telemetry::{LogHandle, LogSettings};
 
-/// The version, with the commit where the build knows it.
+/// The version, with the commit if it is known.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("PLGW_COMMIT"));
 
-/// What every command but the daemon logs unless `RUST_LOG` is set: its output is what the user reads, and has the
-/// plan's notices, which control would warn of.
+/// The log levels of every command but the daemon unless `RUST_LOG` is set: the user reads its output, which already
+/// has the plan's notices that control would log as warnings.
 const QUIET_LEVELS: &str = "warn,plgw::control::owner=error";
 
 const LONG_ABOUT: &str = "\
@@ -107,44 +107,44 @@ enum Command {
     Man(man::Args),
 }
 
-/// How data is printed.
+/// The output format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Output {
     /// For people.
     #[default]
     Table,
-    /// For programs: one JSON value, whose keys stay.
+    /// For programs: one JSON value with stable keys.
     Json,
 }
 
-/// Which ports the gateway's own services get.
+/// The ports of the gateway's own services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum Ports {
-    /// Those that are configured.
+    /// As configured.
     #[default]
     Config,
-    /// Any that are free.
+    /// Any free ports.
     Auto,
 }
 
 impl Cli {
-    /// The command line of this process. Prints help, or what is wrong with it (exit code 2), and ends the process.
+    /// Parses the command line. Prints help, or an error (exit code 2), and exits the process.
     #[must_use]
     pub fn of_process() -> Self {
         Self::try_parse().unwrap_or_else(|error| name_variable(error, std::env::args().skip(1)).exit())
     }
 
-    /// Whether the command runs a gateway, in this process and for long.
+    /// Whether the command runs a gateway in this process.
     #[must_use]
     pub fn is_daemon(&self) -> bool {
         matches!(self.command, Command::Quickstart(_) | Command::Serve(_))
     }
 
-    /// What is to be logged while the command runs.
+    /// The log settings of the command.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the environment asks for a log format that there is not.
+    /// [`Failure`] when the environment has an unknown log format.
     pub fn log_settings(&self) -> Result<LogSettings, Failure> {
         let mut settings = LogSettings::from_env()?;
         let is_set = std::env::var_os("RUST_LOG").is_some_and(|levels| !levels.is_empty());
@@ -158,7 +158,7 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// [`Failure`], to be printed, with the exit code.
+    /// [`Failure`], with the exit code.
     pub fn run(self, logs: LogHandle) -> Result<ExitCode, Failure> {
         match self.command {
             Command::Quickstart(args) => quickstart::run(&args, logs),
@@ -188,7 +188,7 @@ impl Cli {
     }
 }
 
-/// An error about an option's value names the option's environment variable, where the value is not from `arguments`.
+/// Adds the environment variable's name to an error about a value that is not in `arguments`.
 fn name_variable(mut error: clap::Error, mut arguments: impl Iterator<Item = String>) -> clap::Error {
     fn variable(command: &clap::Command, shown: &str) -> Option<(String, String)> {
         let own = command.get_arguments().find(|argument| argument.to_string() == shown).and_then(|argument| {
@@ -208,13 +208,13 @@ fn name_variable(mut error: clap::Error, mut arguments: impl Iterator<Item = Str
     error
 }
 
-/// The runtime of control, DNS, APIs and whatever else is not a flow.
+/// The runtime of control, DNS, APIs and everything else except flows.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("plgw-control").enable_all().build();
     runtime.map_err(|error| Failure::new(Kind::System, format!("cannot start the runtime: {error}")))
 }
 
-/// `value` as indented JSON with a final newline.
+/// Formats `value` as indented JSON with a final newline.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value);
     let text = text.map_err(|error| Failure::new(Kind::System, format!("cannot write JSON: {error}")))?;

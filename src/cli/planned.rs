@@ -1,4 +1,4 @@
-//! What a config file comes to, without starting anything: for the commands that only look.
+//! Plans a config file without starting anything, for read-only commands.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,20 +19,20 @@ pub(super) struct PlannedConfig {
     pub(super) config: Config,
     /// The snapshot.
     pub(super) snapshot: Snapshot,
-    /// What the ports were taken from.
+    /// The source of the assigned ports.
     pub(super) state: StateSource,
 }
 
-/// Where the ports and indexes that are held came from.
+/// The source of the assigned ports and indexes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StateSource {
-    /// The state file, read without being changed, in use or not.
+    /// The state file, which is only read, even if it is in use.
     File(PathBuf),
     /// There is no state file yet: every target gets a new port.
     NoFile(PathBuf),
     /// The config keeps its state in memory.
     Memory,
-    /// What these members of etcd have was read.
+    /// These members of etcd.
     Etcd(Vec<String>),
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for StateSource {
     }
 }
 
-/// Reads the config at `path`, or standard input where that is `-`, and plans it on top of what its state file holds, or the one at `state`.
+/// Reads the config at `path` (`-`: standard input), and plans it on top of its state file, or of the one at `state`.
 pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<PlannedConfig, Failure> {
     let mut config = if path == Path::new("-") { config::load_stdin()? } else { config::load(path)? };
     config.desired.own_addresses = config.settings.own_addresses();
@@ -61,7 +61,7 @@ pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<PlannedConfig, F
     Ok(PlannedConfig { config, snapshot, state })
 }
 
-/// The options of the DNS server that the config asks for.
+/// The config's options of the DNS server.
 pub(super) fn dns_options(config: &Config) -> DnsOptions {
     config.settings.dns.as_ref().map_or_else(DnsOptions::default, |dns| DnsOptions {
         ttl: dns.ttl,
@@ -86,7 +86,7 @@ fn held(location: StateLocation) -> Result<(PortAllocations, StateSource), Failu
     }
 }
 
-/// The plan's mistakes in the shape of a config file's.
+/// The plan's errors in the format of config errors.
 pub(super) fn in_file(path: &Path, positions: &Positions, errors: &PlanErrors) -> Failure {
     let file = if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() };
     let errors = errors.as_slice();
@@ -99,7 +99,7 @@ pub(super) fn in_file(path: &Path, positions: &Positions, errors: &PlanErrors) -
     Failure::new(super::Kind::Config, format!("{file}: {} problem{plural}{lines}", errors.len()))
 }
 
-/// Line and column of what a mistake concerns.
+/// Line and column of an error's location.
 fn position(positions: &Positions, location: &Location) -> Option<(usize, usize)> {
     positions.get(&match location {
         Location::Vpc(id) => id.to_string(),

@@ -67,14 +67,14 @@ pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
     })
 }
 
-/// Runs until it is stopped, or until an essential part has ended, and returns that part's name.
+/// Runs until it is stopped, or until an essential part has failed; returns that part's name.
 async fn wait(gateway: &Gateway, signals: &mut Signals) -> Option<String> {
     loop {
         tokio::select! {
             what = gateway.failed() => return Some(what),
             event = signals.next() => match event {
                 SignalEvent::Stop | SignalEvent::StopNow => return None,
-                // What came of it is logged, counted, and said at `/readyz`.
+                // The result is logged, counted, and shown at `/readyz`.
                 SignalEvent::Reload => {
                     if !reload(gateway, signals).await {
                         return None;

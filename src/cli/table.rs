@@ -1,22 +1,22 @@
 //! Tables and text for terminals.
 //!
-//! By hand: `comfy-table` wraps or cuts the cells of a table that is too wide, where names and connection strings must stay
-//! whole to be copied, and counts colours right only with a terminal library or an ANSI parser more.
+//! Written by hand: `comfy-table` wraps or truncates cells of wide tables, while names and connection strings must stay
+//! whole for copying, and it handles colours only with an additional terminal library or ANSI parser.
 
 use std::io::{self, IsTerminal, Write};
 use std::ops::Range;
 
-/// Blanks between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
 
-/// Blanks before the further lines of a row.
+/// Spaces before the continuation lines of a row.
 const FOLD: usize = 4;
 
-/// Rows under headings, every cell whole on one line.
+/// A table whose cells are never wrapped.
 ///
-/// In a table that is wider than the terminal the columns that do not fit follow on further, indented lines of each row. A cell that
-/// is wider than the terminal, as Azure's ids are, stands alone on its line and moves no column of the other rows.
-/// Nothing is ever cut, because people copy connection strings and names out of it.
+/// In a table that is wider than the terminal, the columns that do not fit follow on indented continuation lines of
+/// each row. A cell that is wider than the terminal, such as an Azure id, gets its own line and does not widen its
+/// column. Nothing is truncated, because people copy connection strings and names.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
     headings: Vec<&'static str>,
@@ -29,7 +29,7 @@ impl Table {
         Self { headings: headings.into_iter().collect(), rows: Vec::new() }
     }
 
-    /// Adds a row, a cell for every heading.
+    /// Adds a row with a cell for every heading.
     pub(crate) fn row<C: Into<String>>(&mut self, cells: impl IntoIterator<Item = C>) {
         let cells: Vec<String> = cells.into_iter().map(Into::into).collect();
         debug_assert_eq!(cells.len(), self.headings.len(), "a cell for every heading");
@@ -41,7 +41,7 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The table as text, each line indented by two blanks.
+    /// The table as text, each line indented by two spaces.
     pub(crate) fn render(&self, look: Terminal) -> String {
         let limit = look.width.unwrap_or(usize::MAX);
         let widths = self.widths(limit.saturating_sub(FOLD + GAP));
@@ -52,7 +52,7 @@ impl Table {
             for (number, columns) in lines.iter().enumerate() {
                 let mut end = if number == 0 { 0 } else { FOLD };
                 let mut line = " ".repeat(end);
-                // The first line of a row is there even if it is empty: it is a row.
+                // The first line of a row is printed even if it is empty.
                 let mut is_needed = number == 0;
                 for (column, width) in columns.clone().zip(&widths[columns.clone()]) {
                     let cell = &row[column];
@@ -86,13 +86,13 @@ impl Table {
         text
     }
 
-    /// Whether every row takes one line. Always where there is no terminal: programs read lines.
+    /// Whether every row takes one line. Always true without a terminal, as programs read lines.
     pub(crate) fn fits(&self, look: Terminal) -> bool {
         let total = self.widths(usize::MAX).iter().map(|width| width + GAP).sum::<usize>();
         look.width.is_none_or(|width| total <= width)
     }
 
-    /// Each column's width: that of its widest cell of at most `most`, or of its heading.
+    /// The width of each column: that of its widest cell of at most `most`, or of its heading.
     fn widths(&self, most: usize) -> Vec<usize> {
         let cells = |column: usize| {
             let shown = self.rows.iter().filter_map(move |row| row.get(column)).map(|cell| shown_width(cell));
@@ -103,7 +103,7 @@ impl Table {
     }
 }
 
-/// The columns of each line of a row: as many as fit into `limit`, and one at least.
+/// The columns on each line of a row: as many as fit into `limit`, at least one.
 fn lines(widths: &[usize], limit: usize) -> Vec<Range<usize>> {
     let mut lines = Vec::new();
     let (mut first, mut used) = (0, 0);
@@ -118,7 +118,7 @@ fn lines(widths: &[usize], limit: usize) -> Vec<Range<usize>> {
     lines
 }
 
-/// How wide `text` is on a terminal: its characters without escape sequences. Names here are ASCII.
+/// The width of `text` on a terminal: its characters without escape sequences. Names are ASCII.
 fn shown_width(text: &str) -> usize {
     let mut width = 0;
     let mut escape = false;
@@ -133,24 +133,24 @@ fn shown_width(text: &str) -> usize {
     width
 }
 
-/// What a stream can show.
+/// The capabilities of a stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Terminal {
-    /// The terminal's columns; `None`: no terminal, lines are as long as they are.
+    /// The terminal's columns; `None`: not a terminal.
     pub(crate) width: Option<usize>,
-    /// The terminal's lines; `None`: no terminal.
+    /// The terminal's lines; `None`: not a terminal.
     pub(crate) height: Option<usize>,
-    /// Bold and colours.
+    /// Whether to use bold and colours.
     pub(crate) colours: bool,
 }
 
 impl Terminal {
-    /// What standard output can show: colours on a terminal, unless `NO_COLOR` is set.
+    /// The capabilities of standard output: colours on a terminal, unless `NO_COLOR` is set.
     pub(crate) fn of_stdout() -> Self {
         Self::of(&io::stdout())
     }
 
-    /// What standard error can show.
+    /// The capabilities of standard error.
     pub(crate) fn of_stderr() -> Self {
         Self::of(&io::stderr())
     }
@@ -180,17 +180,17 @@ impl Terminal {
         self.paint("1", text)
     }
 
-    /// Something good.
+    /// A good state.
     pub(crate) fn green(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    /// Something bad.
+    /// A bad state.
     pub(crate) fn red(self, text: &str) -> String {
         self.paint("31", text)
     }
 
-    /// Something beside the point.
+    /// A minor detail.
     pub(crate) fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
@@ -200,7 +200,7 @@ impl Terminal {
     }
 }
 
-/// Writes `text` to standard output. A closed pipe (`| head`) is not a failure.
+/// Writes `text` to standard output. A closed pipe (`| head`) is not an error.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

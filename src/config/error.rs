@@ -1,11 +1,11 @@
-//! What is wrong with a config file: everything at once.
+//! Errors of a config file, all at once.
 
 use std::fmt;
 
-/// The longest path or message, in bytes: a file may quote anything at any length.
+/// Maximum length of a path or message in bytes, as a file may contain text of any length.
 const LONGEST_TEXT: usize = 1000;
 
-/// How much of the end is kept of a text that is too long: it says what to write instead.
+/// How much of the end of a text that is too long is kept, as it says what to write instead.
 const KEPT_END: usize = 300;
 
 /// One mistake: where it is and what to write instead.
@@ -13,21 +13,22 @@ const KEPT_END: usize = 300;
 pub struct Problem {
     /// Line and column (in characters), both from 1; `None` for the whole file.
     pub place: Option<(usize, usize)>,
-    /// The path of the key, `listener[2].port`; empty where the text is no TOML, and for the whole file.
+    /// The path of the key, `listener[2].port`; empty for invalid TOML, and for the whole file.
     pub path: String,
-    /// The message: lower case, no period at the end.
+    /// The message: lower case, no full stop.
     pub message: String,
 }
 
 impl Problem {
-    /// A mistake at `path`. Control characters are written as escapes: a message is one line of bounded length, whatever the
+    /// A mistake at `path`. Control characters are escaped: a message is one line of bounded length, whatever the file
+    /// contains.
     /// file holds.
     pub(super) fn new(place: Option<(usize, usize)>, path: &str, message: &str) -> Self {
         Self { place, path: bounded(visible(path)), message: bounded(visible(message)) }
     }
 }
 
-/// `text`, with its middle left out when it is too long.
+/// `text`, with its middle omitted if it is too long.
 fn bounded(text: String) -> String {
     if text.len() <= LONGEST_TEXT {
         return text;
@@ -37,7 +38,7 @@ fn bounded(text: String) -> String {
     format!("{}…{}", &text[..start], &text[end..])
 }
 
-/// `text` with its control characters as escapes.
+/// `text` with escaped control characters.
 fn visible(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
@@ -57,14 +58,14 @@ impl fmt::Display for Problem {
 /// Every mistake of one file, in file order. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors {
-    /// The file, as it was named.
+    /// The file, as named by the user.
     pub file: String,
     /// The mistakes.
     pub problems: Vec<Problem>,
 }
 
 impl ConfigErrors {
-    /// The file as a whole is wrong.
+    /// An error about the whole file.
     pub(super) fn whole(file: &str, message: &str) -> Self {
         Self { file: file.to_owned(), problems: vec![Problem::new(None, "", message)] }
     }

@@ -1,7 +1,8 @@
-//! Text to a checked [`Config`]: every mistake at once, each with its place, its path and what to write instead.
+//! Parses text to a checked [`Config`]; reports every mistake at once, each with its location, its path and what to
+//! write instead.
 //!
-//! `config/gateway.toml` explains every key at its default. The path of a text through the module: `raw` walks its tables,
-//! `value` reads single values, `check` puts them together and looks across tables.
+//! `config/gateway.toml` explains every key at its default. In processing order: `raw` walks the tables, `value` parses
+//! single values, `check` combines them and checks across tables.
 
 mod check;
 mod error;
@@ -28,27 +29,27 @@ pub use settings::{
     RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen,
 };
 
-/// The quickstart's config file, as it is in `config/scenarios/`.
+/// The quickstart's config file, from `config/scenarios/`.
 pub const QUICKSTART: &str = include_str!("../../config/scenarios/quickstart.toml");
 
-/// What Azure and Google Cloud add to the quickstart, and with `10.` for `127.` to the lab.
+/// The additions of Azure and Google Cloud to the quickstart and, with `10.` instead of `127.`, to the lab.
 pub const CLOUDS: &str = include_str!("../../config/scenarios/clouds.toml");
 
-/// What a config file comes to. Its values were checked one by one and against each other; whether the targets and
-/// endpoints may be placed so is the plan's to say.
+/// A checked config. Its values were checked individually and against each other; the plan checks whether targets and
+/// endpoints can be placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The process' own settings.
     pub settings: Settings,
     /// The inventory: VPCs, endpoints, projects, apps, private hosted zones.
     pub desired: Desired,
-    /// What is right and should still be changed: keys of earlier versions.
+    /// Notices about keys of earlier versions.
     pub notices: Vec<String>,
-    /// The position of each object in the file.
+    /// The location of each object in the file.
     pub positions: Positions,
 }
 
-/// Reads and checks the file at `path`. Blocks for as long as reading it takes.
+/// Reads and checks the file at `path`. Blocking.
 ///
 /// # Errors
 ///
@@ -57,7 +58,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     read_bytes(std::fs::read(path), &path.display().to_string())
 }
 
-/// Reads and checks standard input, which is called `<stdin>` in errors. Blocks until its end.
+/// Reads and checks standard input until its end; errors call it `<stdin>`. Blocking.
 ///
 /// # Errors
 ///
@@ -76,7 +77,7 @@ fn read_bytes(bytes: std::io::Result<Vec<u8>>, file: &str) -> Result<Config, Con
     parse(&text, file)
 }
 
-/// Checks `text`, which is called `file_name` in errors.
+/// Checks `text`; `file_name` is for errors.
 ///
 /// # Errors
 ///
@@ -91,17 +92,17 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
     }
 }
 
-/// The quickstart: everything on loopback, at the addresses that its documentation names.
+/// The quickstart: everything on loopback, at the addresses in its documentation.
 ///
 /// # Panics
 ///
-/// Never: the file is a part of the program, and a test reads it.
+/// Never: the file is compiled in, and a test parses it.
 #[must_use]
 pub fn quickstart() -> Config {
     parse(QUICKSTART, "config/scenarios/quickstart.toml").expect("a test reads the embedded quickstart file")
 }
 
-/// Reads `text`; the mistakes are in `problems`. `None` when it is no TOML.
+/// Parses `text`; mistakes are added to `problems`. `None` if it is not valid TOML.
 fn read<'t>(text: &'t str, problems: &Problems<'t>) -> Option<Config> {
     let table = raw::parse_toml(text, problems)?;
     Some(Section::root(table.get_ref(), problems, check::check))

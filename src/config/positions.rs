@@ -1,4 +1,4 @@
-//! The positions of a config file's objects, for problems that are found later.
+//! Locations of a config file's objects, for errors that are found later.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,7 +9,7 @@ use super::raw::LineColumns;
 pub struct Positions(BTreeMap<String, (usize, usize)>);
 
 impl Positions {
-    /// The lines and columns of `offsets`, which are bytes of `text`.
+    /// Converts `offsets`, in bytes of `text`, to lines and columns.
     pub(super) fn of(text: &str, offsets: HashMap<String, usize>) -> Self {
         let mut offsets: Vec<(usize, String)> = offsets.into_iter().map(|(id, offset)| (offset, id)).collect();
         offsets.sort_unstable();
@@ -17,7 +17,7 @@ impl Positions {
         Self(offsets.into_iter().map(|(offset, id)| (id, lines.at(offset))).collect())
     }
 
-    /// The position of `id`; `None` when the file does not have it.
+    /// The location of `id`; `None` if it is not in the file.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<(usize, usize)> {
         self.0.get(id).copied()

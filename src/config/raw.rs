@@ -1,7 +1,7 @@
-//! The file as it was written: tables, keys and values with their places.
+//! The parsed TOML: tables, keys and values with their locations.
 //!
 //! serde stops at the first mistake; users want all of them at once. So the tables are walked by hand: the code for a
-//! table reads the keys that it knows, reports each wrong value under its path, and at the end reports the keys that it
+//! table reads the keys that it knows, reports each wrong value under its path, and finally reports the keys that it
 //! did not read. The keys that are read *are* the format; there is no second list of them.
 
 use std::cell::RefCell;
@@ -25,14 +25,14 @@ pub(super) struct ConfigLocation {
 }
 
 impl ConfigLocation {
-    /// The place of `key` in the table here, at `offset`.
+    /// The location of `key` in this table, at `offset`.
     fn key(&self, key: &str, offset: usize) -> Self {
         let bare = !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         let key = if bare { key.to_owned() } else { format!("{key:?}") };
         Self { path: if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }, offset }
     }
 
-    /// The place of an array's element, at `offset`.
+    /// The location of an array's element, at `offset`.
     fn element(&self, index: usize, offset: usize) -> Self {
         Self { path: format!("{}[{index}]", self.path), offset }
     }
@@ -43,12 +43,12 @@ impl ConfigLocation {
 pub(super) struct Located<T> {
     /// The value.
     pub(super) value: T,
-    /// Its place.
+    /// Its location.
     pub(super) spot: ConfigLocation,
 }
 
 impl<T> Located<T> {
-    /// The value as another type, at its place.
+    /// Converts the value, keeping its location.
     pub(super) fn map<U>(&self, change: impl FnOnce(&T) -> U) -> Located<U> {
         Located { value: change(&self.value), spot: self.spot.clone() }
     }
@@ -59,16 +59,16 @@ impl<T> Located<T> {
 pub(super) struct Problems<'t> {
     file: &'t str,
     text: &'t str,
-    /// The byte that each is about, its path, and what is wrong.
+    /// The byte offset, path and message of each.
     found: RefCell<Vec<(usize, String, String)>>,
     notices: RefCell<Vec<String>>,
-    /// Every key that was asked for, by path without indexes: what the format consists of.
+    /// Every key that was read, by path without indexes: the whole format.
     #[cfg(test)]
     pub(super) known: RefCell<BTreeSet<String>>,
 }
 
 impl<'t> Problems<'t> {
-    /// None yet in `text`, which is called `file`.
+    /// No mistakes yet in `text`, the content of `file`.
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
         Self {
             file,
@@ -85,27 +85,27 @@ impl<'t> Problems<'t> {
         self.found.borrow_mut().push((spot.offset, spot.path.clone(), message.into()));
     }
 
-    /// Adds what is no mistake and still to be known, at `spot`.
+    /// Adds a notice at `spot`.
     pub(super) fn note(&self, spot: &ConfigLocation, message: &str) {
         self.notices.borrow_mut().push(format!("{}: {message}", spot.path));
     }
 
-    /// What is no mistake and still to be known.
+    /// The notices.
     pub(super) fn take_notices(&self) -> Vec<String> {
         self.notices.take()
     }
 
-    /// The lines and columns of the bytes at `offsets`.
+    /// Converts byte offsets to lines and columns.
     pub(super) fn positions(&self, offsets: HashMap<String, usize>) -> Positions {
         Positions::of(self.text, offsets)
     }
 
-    /// How many mistakes there are so far: unchanged over a read, the read went well.
+    /// The number of mistakes so far; if a read does not change it, the read succeeded.
     pub(super) fn count(&self) -> usize {
         self.found.borrow().len()
     }
 
-    /// The mistakes in the order of the file; `None` when there are none.
+    /// The mistakes in the order of the file; `None` if there are none.
     pub(super) fn into_errors(self) -> Option<ConfigErrors> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(offset, ..)| *offset);
@@ -117,7 +117,7 @@ impl<'t> Problems<'t> {
     }
 }
 
-/// Lines and columns of a text's bytes, in one pass: the requested offsets are ascending.
+/// Converts byte offsets to lines and columns in one pass; the requested offsets must be ascending.
 #[derive(Debug)]
 pub(super) struct LineColumns<'t> {
     rest: Peekable<CharIndices<'t>>,
@@ -139,9 +139,9 @@ impl<'t> LineColumns<'t> {
     }
 }
 
-/// Reads `text` as TOML; mistakes in the TOML itself are reported, and nothing else is then looked at.
+/// Parses `text` as TOML. If that fails, only these mistakes are reported.
 ///
-/// One a line: what follows the first is mostly its consequence.
+/// One for each line, as further ones are usually consequences of the first.
 pub(super) fn parse_toml<'t>(text: &'t str, problems: &Problems<'t>) -> Option<Spanned<DeTable<'t>>> {
     let (table, mut errors) = DeTable::parse_recoverable(text);
     let offset = |error: &toml::de::Error| error.span().map_or(0, |span| span.start.min(text.len()));
@@ -158,20 +158,20 @@ pub(super) fn parse_toml<'t>(text: &'t str, problems: &Problems<'t>) -> Option<S
     errors.is_empty().then_some(table)
 }
 
-/// One table of the file while it is being read.
+/// A table of the file while it is being read.
 #[derive(Debug)]
 pub(super) struct Section<'s> {
-    /// `None`: the table is not written; all of its keys have their defaults.
+    /// `None`: the table is not in the file, so all of its keys have their defaults.
     table: Option<&'s DeTable<'s>>,
     /// Its location.
     pub(super) spot: ConfigLocation,
-    /// Where mistakes go.
+    /// Receives mistakes.
     pub(super) problems: &'s Problems<'s>,
     asked: RefCell<BTreeSet<&'static str>>,
 }
 
 impl<'s> Section<'s> {
-    /// Reads the whole file by `read`, then reports the keys that were not asked for.
+    /// Reads the whole file by `read`, then reports the keys that were not read.
     pub(super) fn root<T>(table: &'s DeTable<'s>, problems: &'s Problems<'s>, read: impl FnOnce(&Self) -> T) -> T {
         Self::visit(Some(table), ConfigLocation { path: String::new(), offset: 0 }, problems, read)
     }
@@ -188,7 +188,7 @@ impl<'s> Section<'s> {
         result
     }
 
-    /// The value of an optional key. A value that does not fit is reported and counts as absent.
+    /// The value of an optional key. An invalid value is reported and treated as missing.
     pub(super) fn get<T>(
         &self,
         key: &'static str,
@@ -214,7 +214,7 @@ impl<'s> Section<'s> {
         self.get(key, read).map_or(default, |found| found.value)
     }
 
-    /// The value of a key that has no default.
+    /// The value of a required key.
     pub(super) fn need<T>(
         &self,
         key: &'static str,
@@ -224,7 +224,7 @@ impl<'s> Section<'s> {
         self.get(key, read)
     }
 
-    /// The elements of an optional array; `None` when it is absent. Elements that do not fit are reported and left out.
+    /// The elements of an optional array; `None` if it is missing. Invalid elements are reported and omitted.
     pub(super) fn list<T>(
         &self,
         key: &'static str,
@@ -246,7 +246,7 @@ impl<'s> Section<'s> {
         Some(elements)
     }
 
-    /// The elements of an array that has no default.
+    /// The elements of a required array.
     pub(super) fn need_list<T>(
         &self,
         key: &'static str,
@@ -256,7 +256,7 @@ impl<'s> Section<'s> {
         self.list(key, read).unwrap_or_default()
     }
 
-    /// Reads the table `[key]` by `read`; an absent one as an empty one.
+    /// Reads the table `[key]` by `read`; a missing one like an empty one.
     pub(super) fn table<T>(&self, key: &'static str, read: impl FnOnce(&Section<'s>) -> T) -> T {
         let found = self.ask(key);
         let spot = found.as_ref().map_or_else(|| self.spot.key(key, self.spot.offset), |(_, spot)| spot.clone());
@@ -270,7 +270,7 @@ impl<'s> Section<'s> {
         Section::visit(table, spot, self.problems, read)
     }
 
-    /// Reads each table of the array of tables `[[key]]` by `read`; `None` when it is absent.
+    /// Reads each table of the array of tables `[[key]]` by `read`; `None` if it is missing.
     pub(super) fn optional_tables<T>(
         &self,
         key: &'static str,
@@ -295,22 +295,22 @@ impl<'s> Section<'s> {
         Some(results)
     }
 
-    /// Reads each table of the array of tables `[[key]]` by `read`; an absent one has none.
+    /// Reads each table of the array of tables `[[key]]` by `read`; none if it is missing.
     pub(super) fn tables<T>(&self, key: &'static str, read: impl FnMut(&Section<'s>) -> T) -> Vec<T> {
         self.optional_tables(key, read).unwrap_or_default()
     }
 
-    /// The place of `key`; where it is not written, of its table.
+    /// The location of `key`, or of its table if it is missing.
     pub(super) fn spot_of(&self, key: &str) -> ConfigLocation {
         self.find(key).map_or_else(|| self.spot.key(key, self.spot.offset), |(_, spot)| spot)
     }
 
-    /// Whether `key` is written.
+    /// Whether `key` is in the file.
     pub(super) fn wrote(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// Whether `key` is written as an array without elements.
+    /// Whether `key` is an empty array in the file.
     pub(super) fn is_empty_array(&self, key: &str) -> bool {
         self.find(key).is_some_and(|(value, _)| value.as_array().is_some_and(|array| array.is_empty()))
     }
@@ -320,14 +320,14 @@ impl<'s> Section<'s> {
         self.problems.report(&self.spot_of(key), message);
     }
 
-    /// Reports a key that must be there and is not.
+    /// Reports a required key that is missing.
     fn report_missing(&self, key: &'static str) {
         if !self.wrote(key) {
             self.report(key, "missing; it has no default");
         }
     }
 
-    /// The value and the place of `key`, which is from now on known.
+    /// The value and the location of `key`, which is known from now on.
     fn ask(&self, key: &'static str) -> Option<(&'s DeValue<'s>, ConfigLocation)> {
         self.asked.borrow_mut().insert(key);
         #[cfg(test)]
@@ -347,7 +347,7 @@ impl<'s> Section<'s> {
             if asked.contains(name) {
                 continue;
             }
-            // Up to a third of the letters wrong is a slip; more is another word.
+            // Up to a third of the letters wrong is a typo; more is another word.
             let slips = |known: &str| (known.len() / 3).max(1);
             let letters = name.chars().count();
             let nearest = asked
@@ -368,7 +368,7 @@ impl<'s> Section<'s> {
     }
 }
 
-/// A value as people call it, for messages that say it does not fit.
+/// A value as text for messages.
 pub(super) fn shown(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => format!("the text {:?}", text.as_ref()),

@@ -1,4 +1,4 @@
-//! The settings of the process: threads, addresses, limits, with the defaults for keys that the file does not have.
+//! The settings of the process: threads, addresses, limits, with their defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::model::{CidrSet, ClaimId, DnsName, FlowLogFormat, GatewayId, LogLevels, Pace};
 
-/// The default directory of certificates and state: below the current directory, so a trial leaves no traces
-/// elsewhere and needs no root.
+/// The default directory of certificates and state: below the current directory, so that a trial leaves no traces
+/// elsewhere and needs no root privileges.
 pub const DEFAULT_LAB_DIR: &str = "./plgw-lab";
 
 /// The default prefix of every key in etcd.
@@ -20,60 +20,61 @@ pub const DEFAULT_ETCD_PREFIX: &str = "plgw/";
 /// The state file in the lab's directory.
 pub const STATE_FILE: &str = "state.json";
 
-/// 53 is the system's; 5335 is near it and free, and needs no root.
+/// 53 is usually taken by the system; 5335 is similar, free, and needs no root privileges.
 pub const DEFAULT_DNS_LISTEN: SocketAddr = loopback(5335);
 
-/// In the range that Prometheus' exporters register.
+/// In the port range of Prometheus exporters.
 pub const DEFAULT_METRICS: SocketAddr = loopback(9464);
 
-/// Beside nothing well known.
+/// Not the default port of any well-known service.
 pub const DEFAULT_ADMIN: SocketAddr = loopback(8474);
 
-/// The TTL that Atlas and the `vpce` names answer with: a port move is seen within a minute.
+/// The TTL of Atlas and `vpce` names: a port move is visible within a minute.
 pub const DEFAULT_DNS_TTL: Duration = Duration::from_secs(60);
 
-/// How long "no such name" may be remembered: the lesser of a private hosted zone's SOA TTL (900 s) and its last field
-/// (86,400 s). Source: Route 53, *SOA and NS records*.
+/// The negative TTL: the lesser of a private hosted zone's SOA TTL (900 s) and its minimum (86,400 s). Source: Route
+/// 53, *SOA and NS records*.
 pub const DEFAULT_NEGATIVE_TTL: Duration = Duration::from_secs(900);
 
-/// One read takes what a bulk stream has ready; one buffer serves a whole worker, so its size costs nothing per flow.
+/// Large enough for a bulk stream; one buffer serves a whole worker, so its size costs nothing per flow.
 pub const DEFAULT_SCRATCH: usize = 128 * 1024;
 
-/// Large enough for a bulk stream, small enough that 64 pipes stay under the kernel's 64 MiB of pipe pages per user.
+/// Large enough for a bulk stream, small enough that 64 pipes stay below the kernel's limit of 64 MiB of pipe pages per
+/// user.
 pub const DEFAULT_PIPE_SIZE: usize = 256 * 1024;
 
-/// Bulk directions that one worker splices at once; each holds two descriptors. Further ones are copied.
+/// Directions that one worker splices at the same time; each holds two descriptors. Further ones are copied.
 pub const DEFAULT_PIPES_PER_WORKER: usize = 64;
 
-/// Enough to drain a burst, few enough that the flows of the worker are not kept waiting.
+/// Enough for a burst, few enough that the worker's flows do not wait.
 pub const DEFAULT_ACCEPTS_PER_WAKE: usize = 32;
 
-/// What Linux caps a backlog at (`net.core.somaxconn`).
+/// Linux' maximum of a backlog (`net.core.somaxconn`).
 pub const DEFAULT_BACKLOG: u32 = 4096;
 
-/// Every held client costs a descriptor; past this many, refused clients are reset.
+/// Each held client costs a descriptor; beyond this number, refused clients are reset.
 pub const DEFAULT_HELD_REFUSALS: usize = 1024;
 
-/// How long a Linux client tries to connect to what does not answer (`tcp_syn_retries` = 6).
+/// How long a Linux client tries to connect to an address that does not answer (`tcp_syn_retries` = 6).
 pub const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(127);
 
-/// Below the idle time-out of 350 s, so that a dead peer is found before its flow is forgotten.
+/// Below the idle time-out of 350 s, so that a dead peer is detected before its flow expires.
 pub const DEFAULT_KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 
-/// Short enough for a service manager's patience (systemd kills after 90 s), long enough for queries to end.
+/// Below the stop time-out of service managers (90 s with systemd), long enough for queries to end.
 pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 
-/// The default TTL of DNS answers: caches name the old port of a moved target for that long. A longer `dns.ttl` is the
-/// default where it is set.
+/// The default TTL of DNS answers: caches return the old port of a moved target for that long. If `dns.ttl` is set to a
+/// longer time, that is the default.
 pub const DEFAULT_MOVE_GRACE: Duration = Duration::from_secs(60);
 
-/// AWS' own default for the maximum aggregation interval; 60 s is its other.
+/// AWS' default of the maximum aggregation interval; the other choice is 60 s.
 pub const DEFAULT_FLOW_LOG_INTERVAL: Duration = Duration::from_secs(600);
 
-/// AWS' word where an interface was made by a service, as those of endpoints are.
+/// AWS' value for interfaces that were created by a service, as those of endpoints are.
 pub const DEFAULT_ACCOUNT_ID: &str = "unknown";
 
-/// Large enough to grep through, small enough to open in an editor.
+/// Large enough for searching, small enough for an editor.
 pub const DEFAULT_ROTATE_SIZE: usize = 64 << 20;
 
 /// With the size above, less than half a GiB.
@@ -87,66 +88,66 @@ const fn loopback(port: u16) -> SocketAddr {
 /// The process' own settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
-    /// Threads that carry flows; 0 is one per core.
+    /// Number of threads for flows; 0 is one per core.
     pub workers: usize,
-    /// Where ports and restrictions are kept.
+    /// The state store.
     #[serde(rename = "state.path")]
     pub state: StateLocation,
     /// The directory of the lab's CA, certificates and state.
     pub lab_dir: PathBuf,
-    /// The resolver; `None`: none runs.
+    /// The DNS server; `None`: disabled.
     pub dns: Option<DnsSettings>,
-    /// Where `/metrics`, `/healthz` and `/readyz` are served; `None`: nowhere.
+    /// The address of `/metrics`, `/healthz` and `/readyz`; `None`: disabled.
     #[serde(rename = "metrics.listen")]
     pub metrics: Option<SocketAddr>,
-    /// Where the admin API is served, on loopback unless credentials are set; `None`: nowhere.
+    /// The address of the admin API, on loopback unless credentials are set; `None`: disabled.
     #[serde(rename = "admin.listen")]
     pub admin: Option<SocketAddr>,
-    /// How the admin API is served, where the file says so; [`Self::admin_tls`] says what it comes to.
+    /// The admin API's TLS as configured; [`Self::admin_tls`] is the effective value.
     #[serde(rename = "admin.tls")]
     pub admin_tls: Option<AdminTls>,
-    /// Host names that the admin API answers to, over TLS alone, and that DNS answers with its address.
+    /// Host names of the admin API, only with TLS; DNS resolves them to its address.
     #[serde(rename = "admin.names")]
     pub admin_names: BTreeSet<DnsName>,
-    /// The name servers that are asked for nodes' host names; empty: the machine's.
+    /// The name servers for nodes' host names; empty: the machine's.
     #[serde(rename = "node_names.servers")]
     pub name_servers: Vec<SocketAddr>,
-    /// How bytes are moved.
+    /// Settings of the relay.
     pub relay: RelaySettings,
-    /// How much is taken on at once.
+    /// Resource limits.
     pub limits: LimitSettings,
-    /// Silence after which the kernel probes a peer; `None`: it never does.
+    /// Idle time before keepalive probes; `None`: no probes.
     #[serde(rename = "keepalive.idle")]
     pub keepalive: Option<Duration>,
-    /// App Services' front.
+    /// Settings of the App Services front end.
     pub app_services: AppServicesSettings,
-    /// Flow logs as a VPC has them; `None`: none are written.
+    /// VPC flow logs; `None`: disabled.
     pub flow_logs: Option<FlowLogSettings>,
-    /// Where one JSON object goes for every flow; `None`: nowhere.
+    /// The access log, with one JSON object per flow; `None`: disabled.
     pub access_log: Option<LogDestination>,
-    /// What is logged: the one setting that a reload changes.
+    /// Log levels: the only setting that a reload changes.
     #[serde(skip)]
     pub logs: LoggingSettings,
-    /// How long flows may last once the process was asked to stop.
+    /// How long flows may last after a stop was requested.
     pub shutdown_grace: Duration,
     /// How long the old port of a moved target still accepts.
     pub move_grace: Duration,
-    /// How quickly the lives of what the APIs make go on.
+    /// The pace of lifecycles.
     pub pace: Pace,
-    /// Reload when the file changes; SIGHUP reloads either way.
+    /// Whether to reload when the file changes; SIGHUP always reloads.
     pub watch_file: bool,
 }
 
 impl Settings {
-    /// Where the gateway itself answers beside endpoints and public addresses.
+    /// The gateway's own listening addresses besides endpoints and public addresses.
     #[must_use]
     pub fn own_addresses(&self) -> BTreeSet<SocketAddr> {
         let dns = self.dns.iter().flat_map(|dns| &dns.listen);
         dns.chain(&self.metrics).chain(&self.admin).copied().collect()
     }
 
-    /// By which certificate the admin API is served: by the lab CA's where the file says nothing and the API has host names,
-    /// or can be reached from other machines, as credentials go with every request.
+    /// The admin API's effective TLS: by default the lab CA's certificate if the API has host names or can be reached
+    /// from other machines, as every request contains credentials.
     #[must_use]
     pub fn admin_tls(&self) -> AdminTls {
         let leaves = self.admin.is_some_and(|address| !address.ip().is_loopback());
@@ -154,26 +155,26 @@ impl Settings {
         self.admin_tls.clone().unwrap_or(default)
     }
 
-    /// What DNS answers for the host names of the admin API: where it listens. Nothing for one that listens at every address.
+    /// The DNS records of the admin API's host names: its listening address. None if it listens at every address.
     #[must_use]
     pub fn own_names(&self) -> BTreeMap<DnsName, IpAddr> {
         let at = self.admin.map(|address| address.ip()).filter(|ip| !ip.is_unspecified());
         self.admin_names.iter().filter_map(|name| Some((name.clone(), at?))).collect()
     }
 
-    /// Any free port instead of DNS', the metrics' and the admin API's own.
+    /// Use any free ports for DNS, metrics and the admin API.
     pub fn take_free_ports(&mut self) {
         let dns = self.dns.iter_mut().flat_map(|dns| &mut dns.listen);
         dns.chain(&mut self.metrics).chain(&mut self.admin).for_each(|address| address.set_port(0));
     }
 
-    /// The keys whose values differ in `other`: `dns.ttl`, or `dns` where a whole table is new or gone. Settings take effect
-    /// at the next start, but for what is logged, which is left out here.
+    /// The keys with different values in `other`: `dns.ttl`, or `dns` if a whole table was added or removed. Settings
+    /// take effect at the next start, except log levels, which are omitted here.
     #[must_use]
     pub fn differing_keys(&self, other: &Self) -> Vec<String> {
         fn add(keys: &mut Vec<String>, path: &str, ours: &Value, others: &Value) {
             match (ours, others) {
-                // A duration is a value, although serde makes a table of it.
+                // A duration is a single value, although serde serializes it as a table.
                 (Value::Object(fields), Value::Object(other)) if !fields.contains_key("secs") => {
                     for (key, value) in fields {
                         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
@@ -219,16 +220,16 @@ impl Default for Settings {
     }
 }
 
-/// By which certificate the admin API is served over TLS.
+/// The admin API's TLS.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AdminTls {
-    /// By none: it is served in clear.
+    /// None: plain HTTP.
     #[default]
     Off,
-    /// By one that the lab's CA signs at the start.
+    /// A certificate that the lab's CA issues at the start.
     LabCa,
-    /// By the user's own.
+    /// The user's certificate.
     Files {
         /// The chain, the listener's own certificate first.
         certificate: PathBuf,
@@ -244,96 +245,96 @@ impl AdminTls {
     }
 }
 
-/// Where a log goes.
+/// The destination of a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "destination", rename_all = "lowercase")]
 pub enum LogDestination {
-    /// To standard output.
+    /// Standard output.
     Stdout,
-    /// To a file that is put aside at a size.
+    /// A file that is rotated by size.
     File {
         /// The file.
         path: PathBuf,
-        /// At this many bytes it is put aside.
+        /// The size in bytes at which it is rotated.
         rotate_size: usize,
-        /// So many older ones are kept.
+        /// The number of older files to keep.
         keep: usize,
     },
 }
 
-/// Which flows are recorded, in AWS' words.
+/// Which flows are recorded: AWS' traffic type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub enum TrafficType {
     /// All.
     #[default]
     All,
-    /// Those that the interface let through.
+    /// Accepted flows.
     Accept,
-    /// Those that it did not.
+    /// Rejected flows.
     Reject,
 }
 
 /// The settings of flow logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FlowLogSettings {
-    /// Where they go.
+    /// The destination.
     #[serde(flatten)]
     pub destination: LogDestination,
     /// The aggregation interval.
     pub interval: Duration,
-    /// Which flows are recorded.
+    /// The traffic type.
     pub traffic: TrafficType,
     /// The fields of a record.
     pub format: FlowLogFormat,
-    /// The owner of the network interfaces.
+    /// The account that owns the network interfaces.
     pub account_id: String,
 }
 
-/// Where ports and restrictions are kept.
+/// The state store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum StateLocation {
-    /// In this file: they outlive the process.
+    /// A file, which outlives the process.
     File(PathBuf),
-    /// In memory: they end with the process.
+    /// Memory, which does not outlive the process.
     Memory,
-    /// In etcd: they outlive the machine.
+    /// etcd, which outlives the machine.
     Etcd(EtcdSettings),
 }
 
-/// Where etcd is, and who asks.
+/// Connection settings of etcd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EtcdSettings {
     /// The members' client URLs. At least one, all `http:` or all `https:`.
     pub endpoints: Vec<String>,
     /// The prefix of every key; it ends with `/`.
     pub prefix: String,
-    /// This gateway's name among those that share the prefix; `None`: the host's name.
+    /// This gateway's id among those that share the prefix; `None`: the host's name.
     #[serde(rename = "gateway.id")]
     pub gateway: Option<GatewayId>,
-    /// The zones whose addresses this gateway serves when it can have them, and `public`; `None`: it serves all addresses.
+    /// The zones that this gateway is configured for, and `public`; `None`: it serves all addresses.
     #[serde(rename = "gateway.zones")]
     pub zones: Option<BTreeSet<ClaimId>>,
-    /// The certificate of the CA that signed the members'; given when the endpoints are `https:`.
+    /// The file of the CA certificate, for `https:` endpoints.
     pub ca: Option<PathBuf>,
-    /// The certificate and the key that the gateway shows.
+    /// The files of the client certificate and key.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The user, and the file with its password.
     pub user: Option<(String, PathBuf)>,
 }
 
-/// The resolver's settings.
+/// Settings of the DNS server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DnsSettings {
-    /// Where it answers, over UDP and TCP. At least one.
+    /// The listening addresses, for UDP and TCP. At least one.
     pub listen: Vec<SocketAddr>,
-    /// The TTL of its answers, in whole seconds.
+    /// The TTL of answers, in whole seconds.
     pub ttl: Duration,
-    /// How long a negative answer may be cached, in whole seconds.
+    /// The TTL of negative answers, in whole seconds.
     pub negative_ttl: Duration,
-    /// Upstream resolvers for names outside the zones, asked for clients of a VPC; empty: such names do not exist for them.
+    /// Upstream resolvers for names outside the zones, for clients of a VPC; empty: such names do not exist for them.
     pub forward: Vec<SocketAddr>,
-    /// The sources that get the public view, when they are in no VPC.
+    /// The sources that can resolve public names, besides the VPCs.
     pub public_clients: CidrSet,
 }
 
@@ -349,18 +350,18 @@ impl Default for DnsSettings {
     }
 }
 
-/// How bytes are moved.
+/// Settings of the relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RelaySettings {
-    /// Bytes of a worker's one read buffer.
+    /// Size of a worker's read buffer in bytes.
     pub scratch: usize,
-    /// Whether bulky directions are moved by the kernel alone.
+    /// Whether to splice bulk transfers.
     pub splice: bool,
-    /// Bytes of a pipe between two sockets.
+    /// Size of a pipe in bytes.
     pub pipe_size: usize,
-    /// Pipes that one worker may hold.
+    /// Maximum number of pipes per worker.
     pub pipes_per_worker: usize,
-    /// The congestion control of both sides, `cubic`; `None`: the kernel's default.
+    /// The congestion control algorithm of both sides, `cubic`; `None`: the kernel's default.
     pub congestion: Option<String>,
 }
 
@@ -376,21 +377,21 @@ impl Default for RelaySettings {
     }
 }
 
-/// What is logged.
+/// Log settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoggingSettings {
     /// Levels; `None`: those of `RUST_LOG`, or `info`.
     pub levels: Option<LogLevels>,
 }
 
-/// How much is taken on at once.
+/// Resource limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LimitSettings {
-    /// Connections that a listener accepts at most before others get their turn.
+    /// Connections that a listener accepts before the worker's other tasks run.
     pub accepts_per_wake: usize,
-    /// Connections that the kernel keeps for a listener until they are accepted.
+    /// Backlog of a listening socket.
     pub backlog: u32,
-    /// Refused clients that are held unanswered at once; more are reset.
+    /// Maximum number of refused clients that are held unanswered; more are reset.
     pub held_refusals: usize,
     /// How long a refused client is held.
     pub hold_time: Duration,
@@ -407,39 +408,39 @@ impl Default for LimitSettings {
     }
 }
 
-/// The settings of App Services' front.
+/// Settings of the App Services front end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AppServicesSettings {
-    /// What clients are shown: files of a chain and its key. None: the lab's CA signs certificates.
+    /// Certificates, as files of a chain and its key. Empty: the lab's CA issues them.
     pub certificates: Vec<(PathBuf, PathBuf)>,
-    /// CA certificates that `https` backends are checked against, besides the lab's own.
+    /// CA certificates for `https` backends, in addition to the lab's own.
     pub backend_ca: Option<PathBuf>,
-    /// A PROXY protocol header in front of every connection to a backend.
+    /// Whether to start every backend connection with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// Connections that one thread holds at once.
+    /// Maximum number of connections per thread.
     pub connections: usize,
-    /// What a client may take for a request's head.
+    /// Time limit for a request's head.
     pub header_time: Duration,
-    /// Silence between two requests.
+    /// Idle time between two requests.
     pub idle: Duration,
-    /// Silence within a body, and in taking an answer.
+    /// Idle time within a body, and while a client does not read its response.
     pub body_idle: Duration,
-    /// Bytes of a request's head.
+    /// Maximum size of a request's head in bytes.
     pub header_size: usize,
-    /// Requests at once on one HTTP/2 connection.
+    /// Maximum number of concurrent requests of one HTTP/2 connection.
     pub streams: u32,
-    /// What a backend may take to be connected to.
+    /// Time limit for connecting to a backend.
     pub connect_timeout: Duration,
-    /// What a backend may take to answer.
+    /// Time limit for a backend's response.
     pub answer_timeout: Duration,
-    /// Longest silence both ways on a WebSocket.
+    /// Idle time-out of a WebSocket.
     pub websocket_idle: Duration,
-    /// How long a WebSocket lasts once its endpoint is gone.
+    /// How long a WebSocket stays open after its endpoint is removed.
     pub deregistration_delay: Duration,
 }
 
 impl Default for AppServicesSettings {
-    /// Where the values come from is said in `appservices::AppOptions` and `AppLimits`; a test keeps them alike.
+    /// `appservices::AppOptions` and `AppLimits` explain the values; a test compares them.
     fn default() -> Self {
         Self {
             certificates: Vec::new(),
@@ -459,11 +460,11 @@ impl Default for AppServicesSettings {
     }
 }
 
-/// Whether the admin API may listen at `address`: without credentials, only where this machine alone can reach it.
+/// Whether the admin API may listen at `address`: without credentials, only at one that other machines can't reach.
 ///
 /// # Errors
 ///
-/// Why not, and what to do instead.
+/// The reason, and what to do instead.
 pub fn admin_may_listen(address: SocketAddr, has_credentials: bool) -> Result<(), String> {
     if has_credentials || address.ip().is_loopback() {
         return Ok(());

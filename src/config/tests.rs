@@ -1,4 +1,4 @@
-//! The module's tests: the files in `config/`, and what is said of mistakes.
+//! Tests of the files in `config/`, and of the messages for mistakes.
 
 mod anything;
 mod clouds;

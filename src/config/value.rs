@@ -1,4 +1,4 @@
-//! From one TOML value to one checked value, or the sentence that says why not.
+//! Parses and checks a single TOML value; an error is a sentence.
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -32,7 +32,7 @@ pub(super) fn log_levels(value: &DeValue<'_>) -> ReadResult<LogLevels> {
     quoted(value, "log levels in quotes, as \"info,data=debug\"")?.parse().map_err(sentence)
 }
 
-/// A part of the whole: 0 to 1.
+/// A share: 0 to 1.
 pub(super) fn share(value: &DeValue<'_>) -> ReadResult<Share> {
     let number = match value {
         DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
@@ -64,7 +64,7 @@ where
     }
 }
 
-/// A duration of `seconds`; `whose` says who sets the range, where it is not ours.
+/// A duration in `seconds`; `whose` is the origin of the limits, if they are not the gateway's own.
 pub(super) fn duration(
     seconds: RangeInclusive<u64>,
     whose: &'static str,
@@ -101,7 +101,7 @@ pub(super) fn size(range: RangeInclusive<usize>) -> impl Fn(&DeValue<'_>) -> Rea
     }
 }
 
-/// A text that parses as `T`: an id, a name, a range of ports.
+/// A text that parses as `T`, for example an id, a name, or a range of ports.
 pub(super) fn parsed<T>(value: &DeValue<'_>) -> ReadResult<T>
 where
     T: FromStr,
@@ -115,7 +115,7 @@ pub(super) fn aws_region(value: &DeValue<'_>) -> ReadResult<Region> {
     Region::of(None, quoted(value, "a region in quotes, as \"us-east-1\"")?).map_err(sentence)
 }
 
-/// A zone; where its region is unknown, the nearest one is named.
+/// A zone; for an unknown region, the error names the nearest one.
 pub(super) fn zone(value: &DeValue<'_>) -> ReadResult<Zone> {
     let text = quoted(value, "a zone in quotes, as \"us-east-1a\"")?;
     text.parse().map_err(|error| match text.strip_suffix(|c: char| c.is_ascii_lowercase()).map(Region::from_str) {
@@ -124,7 +124,7 @@ pub(super) fn zone(value: &DeValue<'_>) -> ReadResult<Zone> {
     })
 }
 
-/// A network: `10.0.0.0/16`, or a bare address.
+/// A network: `10.0.0.0/16`, or a plain address.
 pub(super) fn network(value: &DeValue<'_>) -> ReadResult<IpNet> {
     CidrSet::parse_one(quoted(value, "a network in quotes, as \"10.0.0.0/16\"")?).map_err(sentence)
 }
@@ -161,7 +161,7 @@ pub(super) fn address(value: &DeValue<'_>) -> ReadResult<IpAddr> {
     Ok(ip)
 }
 
-/// Refuses IPv4 mapped into IPv6: two spellings of one address would hide from each other.
+/// Refuses IPv4-mapped IPv6 addresses: conflicts between two notations of one address would not be detected.
 fn plain(ip: IpAddr, text: &str) -> ReadResult<()> {
     match ip {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
@@ -179,7 +179,7 @@ pub(super) fn bindable(value: &DeValue<'_>) -> ReadResult<SocketAddr> {
         plain(address.ip(), text)?;
         return Ok(address);
     }
-    // An address is right and only the port is not: say so, the port is what is to be mended.
+    // If only the port is invalid, the error is about the port.
     let port = text.rsplit_once(':').filter(|(host, _)| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok());
     Err(match port {
         Some((_, port)) => ParsePortError::Port(format!("`{port}`")).to_string(),
@@ -187,14 +187,14 @@ pub(super) fn bindable(value: &DeValue<'_>) -> ReadResult<SocketAddr> {
     })
 }
 
-/// An address and a port that others connect to, so not 0.
+/// An address and a port to which others connect, so not 0.
 pub(super) fn socket(value: &DeValue<'_>) -> ReadResult<SocketAddr> {
     let address = bindable(value)?;
     TargetPort::try_from(address.port()).map_err(sentence)?;
     Ok(address)
 }
 
-/// A node's address and port. A host name has a separate key, so that a mistyped address is not looked up.
+/// A node's address and port. A host name has a separate key, so that a mistyped address is not resolved.
 pub(super) fn node_address(value: &DeValue<'_>) -> ReadResult<NodeAddress> {
     let named = |text: &&str| text.parse::<NodeAddress>().is_ok_and(|address| address.host().is_some());
     match value.as_str().filter(named) {
@@ -228,7 +228,7 @@ pub(super) fn url(value: &DeValue<'_>) -> ReadResult<String> {
     }
 }
 
-/// One of the words in `words`, with what each stands for.
+/// One of the words in `words`, which maps each to its value.
 pub(super) fn one_of<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> ReadResult<T> {
     move |value| {
         let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
@@ -242,12 +242,12 @@ pub(super) fn one_of<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> 
     }
 }
 
-/// A text in quotes, or that `wanted` is wanted.
+/// A string; the error says that `wanted` is expected.
 fn quoted<'v>(value: &'v DeValue<'_>, wanted: &str) -> ReadResult<&'v str> {
     value.as_str().ok_or_else(|| format!("{} is not {wanted}", shown(value)))
 }
 
-/// An error as the sentence that it shows.
+/// An error as text.
 fn sentence(error: impl Display) -> String {
     error.to_string()
 }

@@ -1,6 +1,6 @@
-//! Errors as text.
+//! Error formatting.
 
-/// An error with its causes, in one text.
+/// Formats an error with its causes in one line.
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

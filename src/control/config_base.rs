@@ -1,7 +1,7 @@
-//! What gateways that share a state have in common of their configs: the inventory and the faults.
+//! The part of the config that gateways with a shared state have in common: the inventory and the faults.
 //!
-//! The store has it as JSON, in records like those of API resources. Two are compared by meaning, so a version
-//! that writes more fields does not take an old one's for another config.
+//! The store has it as JSON, in records like those of API resources. Two configs are compared by meaning, so a version
+//! that writes more fields does not treat an old config as a different one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use super::saved_error::SavedError;
 use super::store::json;
 use crate::model::{Desired, Fault};
 
-/// The config of all gateways, a [`ConfigBase`].
+/// The key of the shared config, a [`ConfigBase`].
 pub(super) const CONFIG: &str = "config/inventory";
 
-/// The part of a config that the gateways which share a state have in common.
+/// The part of a config that all gateways with a shared state have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ConfigBase {
     pub(super) inventory: Inventory,
@@ -27,7 +27,7 @@ pub(super) struct ConfigBase {
 
 #[derive(Serialize, Deserialize)]
 struct Published {
-    /// Records by key, as those that the APIs made.
+    /// Records by key, in the form of those that the APIs create.
     resources: BTreeMap<String, Box<RawValue>>,
     fixed: ConfigOnly,
     faults: BTreeMap<String, Arc<Fault>>,
@@ -46,7 +46,7 @@ impl ConfigBase {
         json(&published).into()
     }
 
-    /// Reads what another gateway published.
+    /// Reads a config that another gateway published.
     ///
     /// # Errors
     ///

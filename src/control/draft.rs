@@ -1,5 +1,5 @@
-//! Changes of the inventory that an API can ask for. Each either changes the draft or says why not; what the plan's
-//! rules say of the result is the owner's to find out, and the same for every front.
+//! Changes of the inventory that an API can request. Each one either changes the draft or returns why it can't. The
+//! plan's rules are checked afterwards by the owner, in the same way for every API.
 
 mod apps;
 pub mod atlas;
@@ -14,39 +14,39 @@ use crate::plan::RuleError;
 
 use super::inventory::{Inventory, Timestamp};
 
-/// Why a change is refused before the plan is asked.
+/// Why a change is refused before it is planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
-    /// There is no such thing.
+    /// The resource does not exist.
     #[error("there is no {what} `{id}`")]
     Missing {
-        /// What sort of thing.
+        /// The kind of resource.
         what: Kind,
-        /// Its id as asked for.
+        /// The requested id.
         id: String,
     },
-    /// It is there already.
+    /// The resource already exists.
     #[error("{what} `{id}` is there already")]
     Exists {
-        /// What sort of thing.
+        /// The kind of resource.
         what: Kind,
         /// Its id.
         id: String,
     },
-    /// Something else needs it.
+    /// Another resource uses it.
     #[error("{what} `{id}` is in use by {by}; remove that first")]
     InUse {
-        /// What sort of thing.
+        /// The kind of resource.
         what: Kind,
         /// Its id.
         id: String,
-        /// What needs it.
+        /// The resource that uses it.
         by: String,
     },
-    /// No address of the subnet is free.
+    /// The subnet has no free address.
     #[error("subnet {0} has no free address")]
     SubnetFull(String),
-    /// AWS keeps this address for itself.
+    /// AWS reserves this address.
     #[error("address {0} is in the subnet's reserved address range")]
     ReservedAddress(std::net::IpAddr),
     /// The service is not in the subnet's zone.
@@ -57,50 +57,50 @@ pub enum EditError {
         /// The subnet.
         subnet: String,
     },
-    /// A group that AWS made stays as long as its VPC.
+    /// A default security group can only be deleted with its VPC.
     #[error("security group {0} is its VPC's default one and cannot be deleted")]
     DefaultGroup(String),
-    /// One more than there may be.
+    /// A limit is reached.
     #[error("there are {most} {what}s at most")]
     Limit {
-        /// What sort of thing.
+        /// The kind of resource.
         what: Kind,
-        /// How many there may be.
+        /// The limit.
         most: usize,
     },
     /// The token was used for another request.
     #[error("client token `{0}` was used for a request with other parameters")]
     TokenReused(String),
-    /// What it is just doing forbids it.
+    /// The resource is in a state in which the change is not allowed.
     #[error("{what} `{id}` is {state}, and must be {wanted}")]
     WrongState {
-        /// What sort of thing.
+        /// The kind of resource.
         what: Kind,
         /// Its id.
         id: String,
-        /// What it is doing.
+        /// Its state.
         state: String,
-        /// What it would have to be doing.
+        /// The required state.
         wanted: &'static str,
     },
-    /// A value that can't be.
+    /// An invalid value.
     #[error("{0}")]
     Invalid(String),
     /// Another resource prevents it.
     #[error("{0}")]
     Conflict(String),
-    /// Private endpoints are where they may only be with regional mode: how many in each region.
+    /// Number of private endpoints by region, where the change would require regional mode.
     #[error(
         "several private endpoints in one region exclude private endpoints elsewhere, on any cloud provider, unless \
          regionalized private endpoints are on; there would be {0}"
     )]
     Spread(String),
-    /// A rule of the plan's, asked beforehand.
+    /// A rule of the plan, checked early.
     #[error(transparent)]
     Rule(#[from] RuleError),
 }
 
-/// The kind of resource that an id names.
+/// The kind of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A VPC.
@@ -115,7 +115,7 @@ pub enum Kind {
     SecurityGroup,
     /// A security group on an endpoint's interfaces.
     InterfaceGroup,
-    /// A rule of a security group, by what it says.
+    /// A rule of a security group, by its content.
     SecurityRule,
     /// A rule of a security group, by its id.
     SecurityRuleId,
@@ -141,12 +141,12 @@ pub enum Kind {
     DatabaseUser,
     /// A private endpoint connection string.
     ConnectionString,
-    /// A fault on demand.
+    /// An injected fault.
     Fault,
 }
 
 impl Kind {
-    /// What an id of EC2's names, by its prefix.
+    /// The kind of resource that an id of EC2's denotes, by its prefix.
     #[must_use]
     pub fn of_id(id: &str) -> Self {
         match id.rsplit_once('-').map(|(prefix, _)| prefix) {
@@ -187,25 +187,25 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// The inventory while it is changed.
+/// A copy of the inventory that is being changed.
 #[derive(Debug)]
 pub struct Draft {
-    /// What there is to be.
+    /// The changed inventory.
     pub inventory: Inventory,
-    /// The moment of the change.
+    /// The time of the change.
     pub now: Timestamp,
 }
 
-/// Unpredictable hexadecimal digits.
+/// Random hexadecimal digits.
 pub(crate) fn random_hex(digits: usize) -> String {
     random(digits, b"0123456789abcdef")
 }
 
-/// Unpredictable letters of `alphabet`.
+/// Random letters of `alphabet`.
 pub(crate) fn random(length: usize, alphabet: &[u8]) -> String {
     use ring::rand::SecureRandom;
     let mut bytes = vec![0u8; length];
-    // The system's generator fails only before it was seeded, at boot; ids need be distinct and no more then.
+    // The system's generator fails only before it is seeded, at boot; ids then only have to be unique.
     if ring::rand::SystemRandom::new().fill(&mut bytes).is_err() {
         let now = Timestamp::now().0.to_le_bytes();
         bytes.iter_mut().zip(now.iter().cycle()).for_each(|(byte, other)| *byte = *other);
@@ -213,12 +213,12 @@ pub(crate) fn random(length: usize, alphabet: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(alphabet[usize::from(*byte) % alphabet.len()])).collect()
 }
 
-/// A new id of AWS: `prefix` and 17 hex digits that is not in use.
+/// A new AWS id: `prefix` and 17 hex digits, not in use.
 fn new_id<T: std::str::FromStr<Err = ParseIdError>>(prefix: &str, taken: impl Fn(&T) -> bool) -> T {
     new_id_of(prefix, 17, taken)
 }
 
-/// A new id: `prefix` and `digits` hex digits that is not in use.
+/// A new id: `prefix` and `digits` hex digits, not in use.
 fn new_id_of<T>(prefix: &str, digits: usize, taken: impl Fn(&T) -> bool) -> T
 where
     T: std::str::FromStr<Err = ParseIdError>,

@@ -1,7 +1,7 @@
-//! What happened lately, for those who ask afterwards: health changes, port moves, faults, zones, reloads, registrations,
-//! refused connections.
+//! A log of recent events: health changes, port moves, faults, zones, reloads, registrations, refused connections.
 //!
-//! A ring buffer in memory. Refused connections have a separate one: a client that is refused all day displaces no other event.
+//! A ring buffer in memory. Refused connections have a separate one, so that a client that is refused all day displaces
+//! no other event.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,22 +12,22 @@ use tokio::sync::watch;
 
 use super::inventory::Timestamp;
 
-/// How many events are kept in each ring.
+/// Capacity of each ring buffer.
 pub const KEPT: usize = 1_000;
 
-/// How much something matters.
+/// The severity of an event or a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Clients are not served, or soon will not be.
     Critical,
-    /// Something is not as it should be.
+    /// Something is wrong.
     Warning,
-    /// As it should be, and worth knowing.
+    /// Normal, and worth knowing.
     Info,
 }
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
@@ -37,33 +37,33 @@ pub enum EventKind {
     Move,
     /// A fault.
     Fault,
-    /// A zone: shifts, and whether DNS answers its addresses.
+    /// A zone: shifts, and whether DNS contains its addresses.
     Zone,
     /// The state of an interface endpoint.
     Endpoint,
-    /// The config was read again.
+    /// A reload of the config.
     Reload,
-    /// Members were taken out of a target group or put back.
+    /// Members were deregistered or registered.
     Registration,
-    /// Where the host name of a node leads.
+    /// The address of a node's host name.
     #[serde(rename = "node_name")]
     NodeName,
-    /// Connections were not let through.
+    /// Refused connections.
     Refusal,
 }
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Grows with each event. It begins at the time of the start, in milliseconds since 1970, so it grows over restarts too.
+    /// Grows with each event. Starts at the start time in milliseconds since 1970, so it also grows over restarts.
     pub seq: u64,
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
-    /// What it is about.
+    /// Its subject.
     pub kind: EventKind,
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
-    /// The name of the target, zone, fault or endpoint that it is about; `None`: the whole gateway.
+    /// The name of the affected target, zone, fault or endpoint; `None`: the whole gateway.
     pub subject: Option<String>,
     /// What happened, in a sentence.
     pub message: String,
@@ -76,7 +76,7 @@ pub struct EventPage {
     pub events: Vec<Event>,
     /// The `since` of the next page.
     pub next: u64,
-    /// Whether events after `since` are kept no more.
+    /// Whether events after `since` were already dropped.
     pub missed: bool,
 }
 
@@ -92,7 +92,7 @@ struct EventBuffers {
     changes: VecDeque<Event>,
     refusals: VecDeque<Event>,
     last: u64,
-    /// The last one that was dropped.
+    /// The sequence number of the last dropped event.
     dropped: u64,
 }
 
@@ -105,7 +105,7 @@ impl Default for EventLog {
 }
 
 impl EventLog {
-    /// Adds an event. `subject` is empty where it is about the whole gateway.
+    /// Adds an event. An empty `subject` means the whole gateway.
     pub fn record(&self, kind: EventKind, severity: Severity, subject: &str, message: String) {
         let mut rings = self.rings();
         rings.last += 1;

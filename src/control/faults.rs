@@ -1,4 +1,4 @@
-//! Faults on demand: set, begun, repeated, ended and taken back.
+//! Injected faults: set, begin, repeat, end and clear.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::model::{Fault, FaultKind, FaultScope, TargetId, check_fault};
 use crate::plan::AppListenerKind;
 
 impl<P: Plane> Owner<P> {
-    /// Sets a fault. Without a name it gets one.
+    /// Sets a fault. A fault without a name gets one.
     pub(super) async fn set_fault(&mut self, mut fault: Fault, replace: bool) -> Result<FaultRecord, ChangeError> {
         if fault.name.is_empty() {
             fault.name = self.overrides.free_name(&fault);
@@ -43,7 +43,7 @@ impl<P: Plane> Owner<P> {
         self.events.record(EventKind::Fault, Severity::Info, name, message);
     }
 
-    /// Whether there is what a fault is to strike: one that strikes nothing is a slip of the pen.
+    /// Checks that the scope matches something: a fault without effect is a mistake.
     fn check_scope(&self, scope: &FaultScope) -> Result<(), String> {
         let snapshot = Arc::clone(&self.snapshots.borrow());
         let known = |what: &str, wanted: Option<&str>, known: BTreeSet<&str>| match wanted {
@@ -77,7 +77,7 @@ impl<P: Plane> Owner<P> {
         known("zone", scope.zone.as_ref().map(|zone| zone.as_str()), zones.collect())
     }
 
-    /// Takes a fault back, or all of them.
+    /// Clears a fault, or all faults.
     pub(super) async fn clear_faults(&mut self, name: Option<String>) -> Result<usize, ChangeError> {
         let mut overrides = self.overrides.clone();
         let names: Vec<String> = name.map_or_else(|| overrides.faults.keys().cloned().collect(), |name| vec![name]);
@@ -96,11 +96,11 @@ impl<P: Plane> Owner<P> {
         Ok(names.len())
     }
 
-    /// Starts the clocks of faults and shifts that have none yet.
+    /// Starts the timers of faults and shifts that have none.
     pub(super) fn start_clocks(&mut self) {
         let now = Timestamp::now();
         let mut due = Vec::new();
-        // Where several gateways share the state, one that set a fault may be gone before its move.
+        // If several gateways share the state, the one that set a fault may be gone before the fault's move.
         let is_waiting = |record: &FaultRecord| {
             self.overrides.latest_move(&record.fault).is_none_or(|latest| latest < record.begins())
         };
@@ -120,7 +120,7 @@ impl<P: Plane> Owner<P> {
             let mut at = |moment: Timestamp, due_then| due.push((moment, name.clone(), record.epoch, due_then));
             match &record.fault.kind {
                 _ if !record.begun => at(record.begins(), FaultPhase::Begin),
-                // Set just now, or repeated since before a restart; a single move that was made stays made.
+                // A fault that was just set, or one that repeats since before a restart. A single move is not repeated.
                 FaultKind::PortMove { .. } if record.begins().plus(JUST_NOW) > now || unmoved.contains(name) => {
                     at(now, FaultPhase::Begin);
                 }
@@ -143,7 +143,7 @@ impl<P: Plane> Owner<P> {
 
     pub(super) async fn fault_due(&mut self, name: String, epoch: u64, due: FaultPhase) {
         let Some(record) = self.overrides.faults.get(&name).filter(|record| record.epoch == epoch) else {
-            // It was cleared or set otherwise meanwhile.
+            // The fault was cleared or replaced meanwhile.
             return;
         };
         let (fault, begun) = (Arc::clone(&record.fault), record.begun);
@@ -177,7 +177,7 @@ impl<P: Plane> Owner<P> {
             if let Err(error) = moved {
                 tracing::error!(fault = name, reason = chain(&error), "the target could not be moved");
                 if self.saved.gateway().is_some() && matches!(error, ChangeError::Save(_)) {
-                    // No gateway has made this move, as far as this one knows.
+                    // No gateway is known to have made this move.
                     return self.later(RETRY, Command::FaultDue { name, epoch, due });
                 }
             }
@@ -191,8 +191,8 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Moves a target, as a fault whose time has come asks for. Where several gateways share the state, the time has come for each of
-    /// them: the move is saved with its moment, and the others find it done.
+    /// Moves a target for a fault that is due. If several gateways share the state, the fault is due on each of them:
+    /// the move is saved with its time, and the others find it done.
     async fn move_by_fault(&mut self, name: &str, fault: &Arc<Fault>, target: &TargetId) -> Result<(), ChangeError> {
         let FaultKind::PortMove { every } = &fault.kind else { return Ok(()) };
         let before = self.overrides.clone();
@@ -216,5 +216,5 @@ impl<P: Plane> Owner<P> {
     }
 }
 
-/// A fault that began no longer ago has not been through a restart.
+/// A fault that began within this time was not restored by a restart.
 const JUST_NOW: Duration = Duration::from_millis(200);

@@ -1,4 +1,4 @@
-//! Gauges that follow the snapshot: one for every object, 0 once it is removed.
+//! Gauges of the objects in the snapshot; a removed object's gauge is 0.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ const ENDPOINT_INFO: &str = "plgw_endpoint_info";
 const LISTENER_PORT: &str = "plgw_listener_port";
 const FLOWS_LIMIT: &str = "plgw_target_flows_limit";
 
-/// What is shown, for `# HELP`.
+/// Help texts.
 const DESCRIPTIONS: &[(&str, &str)] = &[
     (HEALTHY, "Healthy members of a target group, by their zone (NLB: HealthyHostCount)."),
     (UNHEALTHY, "Unhealthy members of a target group, by their zone (NLB: UnHealthyHostCount)."),
@@ -30,7 +30,7 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
     (FLOWS_LIMIT, "Flows that one target may hold at once: its source ports."),
 ];
 
-/// A series: its name, and its labels in their order.
+/// A series: its name and its labels, in order.
 type Series = (&'static str, Vec<(&'static str, String)>);
 
 /// The gauges of existing objects.
@@ -47,14 +47,14 @@ impl ResourceGauges {
         Self { recorder, gauges: Mutex::default() }
     }
 
-    /// Shows what is in force now. What is shown already changes once, so that no scrape sees a 0 in between.
+    /// Sets the gauges to the current snapshot. An existing gauge changes once, so that no scrape sees a 0 in between.
     pub(super) fn published(&self, snapshot: &Snapshot, desired: &Desired) {
         let figures = figures(snapshot, desired);
         let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         for (_, gauge) in gauges.iter().filter(|(series, _)| !figures.contains_key(*series)) {
             gauge.set(0.0);
         }
-        // Whose handle is let go is shown for a while more, and then dropped.
+        // A released handle's series is rendered for a while, and then dropped.
         gauges.retain(|series, _| figures.contains_key(series));
         for (series, value) in figures {
             let gauge = gauges.entry(series).or_insert_with_key(|(name, labels)| {

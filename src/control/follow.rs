@@ -1,4 +1,4 @@
-//! Gateways that share a state: what another one changed comes into force here too.
+//! Applies the changes that other gateways make to a shared state.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,15 +21,16 @@ use super::store::{Entry, StateStore, StoreError, WatchEnd};
 use crate::model::Desired;
 use crate::plan::Generation;
 
-/// How often a gateway that starts tries again after others changed the state meanwhile.
+/// Maximum number of attempts to start while other gateways change the state.
 const START_TRIES: usize = 100;
 
-/// How often the latest change is asked for when the watch says nothing: so a store that does not answer is noticed, and one that
-/// was restored from a copy, whose watch stays silent.
+/// How often the head is read while the watch reports nothing. This detects a store that does not answer, and one that
+/// was restored from a backup, whose watch stays silent.
 const READ_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Tells the owner, by [`Command::Follow`], of the latest change of the shared state, until `stop`; and `status`, whether the
-/// store answers. One thing after the other, so what can't be followed is tried again once, however much is changed.
+/// Sends the latest change of the shared state to the owner by [`Command::Follow`], until `stop`, and records in
+/// `status` whether the store answers. Changes are handled one at a time, so a failed one is retried once, however many
+/// changes follow it.
 pub(super) async fn watch(
     store: Arc<dyn StateStore>,
     commands: mpsc::UnboundedSender<Command>,
@@ -52,7 +53,7 @@ pub(super) async fn watch(
                 }
             };
             loop {
-                // What was changed before the watch began is not missed: the head is read after it.
+                // Changes before the watch began are not missed, as the head is read after it.
                 let wait = match store.range(HEAD).await {
                     Err(error) => {
                         unanswered(&status, answered, &error);
@@ -63,7 +64,7 @@ pub(super) async fn watch(
                         status.send_if_modified(|status| status.unreachable.take().is_some());
                         let (done, followed) = oneshot::channel();
                         let head = view.entries.into_iter().next();
-                        // The owner is gone only when the process stops.
+                        // The owner is gone only if the process is stopping.
                         let _ = commands.send(Command::Follow { head, done });
                         if followed.await.unwrap_or(true) { READ_INTERVAL } else { RETRY }
                     }
@@ -79,7 +80,7 @@ pub(super) async fn watch(
     stop.run_until_cancelled(work).await;
 }
 
-/// Says that the store does not answer, and since when.
+/// Records that the store does not answer, and since when.
 fn unanswered(status: &watch::Sender<SharedStatus>, answered: Timestamp, error: &StoreError) {
     let reason = match error {
         StoreError::Unavailable { source } => chain(source.as_ref()),
@@ -95,8 +96,8 @@ fn unanswered(status: &watch::Sender<SharedStatus>, answered: Timestamp, error: 
 }
 
 impl<P: Plane> Owner<P> {
-    /// Puts in force what was loaded, as this gateway's first change. Where several gateways share the state, the config that
-    /// they go by counts; the one of the file, when there is none or no other gateway.
+    /// Applies the loaded state, as this gateway's first change. If several gateways share the state, their shared
+    /// config applies; if there is none, or no other gateway, the config of the file.
     pub(super) async fn start(&mut self, file: ConfigBase, mut loaded: Loaded) -> Result<(), ChangeError> {
         for tries in 1.. {
             let mut config = file.clone();
@@ -118,7 +119,7 @@ impl<P: Plane> Owner<P> {
                     break;
                 }
             }
-            // Others changed the state meanwhile.
+            // Another gateway changed the state meanwhile.
             let (found, known) = self.saved.read().await?;
             loaded = found;
             self.saved.exchange(known);
@@ -128,7 +129,7 @@ impl<P: Plane> Owner<P> {
         Ok(())
     }
 
-    /// Takes over a config: the one of all gateways from now on, where several share the state.
+    /// Applies a config. If several gateways share the state, it becomes the config of all.
     pub(super) async fn reload(&mut self, config: &Desired) -> Result<Generation, ChangeError> {
         let wanted = ConfigBase::of(config);
         if self.saved.gateway().is_none() {
@@ -162,21 +163,21 @@ impl<P: Plane> Owner<P> {
         unreachable!("the last replay returns")
     }
 
-    /// Whether another gateway's change was first, so that this one is to be made again on what that one left.
+    /// Whether another gateway's change came first, so that this one must be repeated on the new state.
     pub(super) fn is_overtaken(&self, error: &ChangeError) -> bool {
         self.saved.gateway().is_some() && error.is_conflict()
     }
 
-    /// Puts in force what other gateways changed, so that a change is decided on the latest state; nothing to do where the store
-    /// is this gateway's alone.
+    /// Applies the changes of other gateways, so that the next change is decided on the latest state. Does nothing if
+    /// the store is not shared.
     ///
     /// # Errors
     ///
-    /// [`ChangeError::Save`]: no change can be made.
+    /// [`ChangeError::Save`] when the store can't be read, so that no change is possible.
     pub(super) async fn catch_up(&mut self) -> Result<(), ChangeError> {
         let unreachable = self.shared_status.borrow().unreachable.clone();
         if let Some((_, reason)) = unreachable {
-            // Without a question whose answer would be waited for: health does not wait behind changes that can't be.
+            // Without a request to the store, so that health results do not wait behind changes that can't be saved.
             return Err(SavedError::from(StoreError::Unavailable { source: reason.into() }).into());
         }
         let Some((loaded, known)) = self.saved.absorb().await? else { return Ok(()) };
@@ -187,26 +188,25 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Whether the shared state does not answer, so that what is due of it has to wait.
+    /// Whether the shared store does not answer, so that changes have to wait.
     pub(super) fn is_cut_off(&self) -> bool {
         self.shared_status.borrow().unreachable.is_some()
     }
 
-    /// The head of the shared state is `head`: puts in force what that comes to. False when that did not succeed, and is to be tried
-    /// again.
+    /// Applies the shared state at `head`. Returns false when that failed and should be retried.
     pub(super) async fn follow(&mut self, head: Option<Entry>) -> bool {
         let is_at_head = self.saved.shared().is_none_or(|shared| shared.is_at(head.as_ref()));
         let mut outcome = if is_at_head { Ok(()) } else { self.catch_up().await };
         if outcome.is_ok() {
-            // What was idle while the store did not answer.
+            // Releases ports that became idle while the store did not answer.
             self.release_idle_ports().await;
         }
         if outcome.is_ok() && self.saved.shared().is_some_and(Shared::is_due) {
-            // It was forgotten while it was away.
+            // This gateway was forgotten while it was away.
             outcome = self.saved.save(&self.held, &self.resources, &self.overrides).await.map_err(ChangeError::Save);
         }
         if outcome.is_ok() && !self.unbound.is_empty() {
-            // Another process may have let go of their addresses.
+            // Another process may have freed the addresses.
             let held = self.held.clone();
             outcome = self.put_in_force(self.desired.clone(), Decision::Elsewhere(&held)).await.map(drop);
         }
@@ -222,7 +222,7 @@ impl<P: Plane> Owner<P> {
         is_done
     }
 
-    /// Publishes this gateway's access to the shared state; `error`: why it can't follow.
+    /// Publishes this gateway's access to the shared state. `error`: why it can't follow.
     pub(super) fn publish_status(&self, error: Option<&ChangeError>) {
         let Some(shared) = self.saved.shared() else { return };
         let file_differs = self.file.as_ref().is_some_and(|file| *file != self.config);
@@ -249,7 +249,7 @@ impl<P: Plane> Owner<P> {
         let overrides = loaded.overrides.over(&config.faults, Timestamp::now()).keeping_progress_of(&self.overrides);
         let mut desired = self.desired_of(&inventory);
         overrides.apply_to(&mut desired);
-        // Known first, so that ports which are idle here are released on top of it.
+        // Updated first, so that idle ports are released on the new state.
         let before = (
             self.saved.exchange(known),
             std::mem::replace(&mut self.config, config),
@@ -273,7 +273,7 @@ impl<P: Plane> Owner<P> {
         Ok(())
     }
 
-    /// Shows what operators set.
+    /// Publishes the overrides.
     pub(super) fn publish_overrides(&self) {
         self.pace.send_replace(self.overrides.pace.unwrap_or(self.configured_pace));
         self.published_overrides.send_replace(Arc::new(self.overrides.clone()));

@@ -1,10 +1,10 @@
-//! Gateways that share a state, among themselves: who lives, and who serves which zone.
+//! Membership of gateways that share a state: which ones live, and which one serves each zone.
 //!
-//! A gateway with `gateway.zones` listens at the addresses of the zones whose claims it has (`membership`, which decides it, is
-//! pure). One task renews its registration each second and takes free claims; another one asks the owner to listen
-//! or to stop, so that a slow store and an owner that waits for it do not block each other. The end of a lease
-//! reaches the listeners at once by [`Lease`]: a listener whose lease is over takes no connection, whether or not the owner has
-//! come to close it.
+//! A gateway with `gateway.zones` listens at the addresses of the zones whose claims it holds (`membership` decides
+//! this, and is pure). One task renews the registration each second and takes free claims. Another one requests the
+//! owner to listen or to stop, so that a slow store and an owner that waits for it do not block each other. A listener
+//! observes its [`Lease`] directly: after the end of the lease it accepts no connection, whether or not the owner has
+//! closed it.
 
 mod membership;
 #[cfg(test)]
@@ -40,26 +40,27 @@ use super::shared::KNOWN;
 use super::store::{StateStore, StoreError};
 use crate::model::{ClaimId, GatewayId, Lease};
 
-/// How long one read of the store, or one renewal, may take.
+/// Time limit of one read or one renewal.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// From a renewal's sending to the answer of the next one: the first answer, a read, and that answer.
+/// The time from sending one renewal to the response of the next: its response, a read, and the response.
 const _: () = assert!(3 * CALL_TIMEOUT.as_secs() <= LEASE.as_secs());
 
-/// What a gateway says of itself to those that share its state.
+/// Settings of a gateway that shares its state.
 #[derive(Debug, Clone, Default)]
 pub struct GatewayParts {
-    /// The zones that it serves when it can have them, and `public` for the public addresses; `None`: it serves all addresses.
+    /// The claims that it is configured for: zones, and `public` for the public addresses; `None`: it serves all
+    /// addresses.
     pub claims: Option<BTreeSet<ClaimId>>,
-    /// Where the others' operators find its admin API, as a URL.
+    /// The URL of its admin API, for operators of the other gateways.
     pub admin: Option<String>,
-    /// By which its next process knows that this one is gone; `None`: that one waits until it is not heard of for a while.
+    /// Proves to its next process that this one is gone; `None`: the next process waits for a time-out.
     pub lock: Option<HostLock>,
-    /// The process ends and nothing of it is open any more, so that another one may take the name.
+    /// Cancelled when the process is about to end and has nothing open, so that another one may take the id.
     pub left: CancellationToken,
 }
 
-/// A request that a gateway be forgotten.
+/// A request to forget a gateway.
 struct Forget {
     gateway: GatewayId,
     reply: oneshot::Sender<Result<bool, ChangeError>>,
@@ -79,14 +80,14 @@ impl Gateways {
         Arc::clone(&self.view.borrow())
     }
 
-    /// Takes the registration of `gateway` away; whether it had one.
+    /// Removes the registration of `gateway`; returns whether it had one.
     pub(super) async fn forget(&self, gateway: GatewayId) -> Result<bool, ChangeError> {
         let (reply, answer) = oneshot::channel();
         self.forget.send(Forget { gateway, reply }).map_err(|_| ChangeError::Stopping)?;
         answer.await.map_err(|_| ChangeError::Stopping)?
     }
 
-    /// Gives up every claim, once nothing listens any more.
+    /// Releases every claim. To be called when no listener is open.
     pub(super) async fn leave(&self) {
         self.leave.cancel();
         self.left.cancelled().await;
@@ -100,21 +101,21 @@ pub(super) struct Member {
     membership: Membership,
     known: BTreeSet<GatewayId>,
     has_claims: bool,
-    /// The clock's zero.
+    /// The zero of the clock.
     origin: Instant,
     leases: BTreeMap<ClaimId, Lease>,
     serving: watch::Sender<Serving>,
     served: watch::Sender<Served>,
     view: watch::Sender<Arc<GatewaysView>>,
-    /// When the latest renewal came through: others are seen as they were then.
+    /// When the latest renewal succeeded: the others are judged by their state at that time.
     judged: Duration,
-    /// Why the latest renewal did not come through.
+    /// Why the latest renewal failed.
     problem: Option<String>,
     metrics: GatewayMetrics,
 }
 
 impl Member {
-    /// Registers this gateway, and takes the claims that are free.
+    /// Registers this gateway and takes free claims.
     pub(super) async fn join(
         store: Arc<dyn StateStore>,
         id: GatewayId,
@@ -151,12 +152,12 @@ impl Member {
         member
     }
 
-    /// Where this gateway is to listen.
+    /// The claims that this gateway should serve.
     pub(super) fn serving(&self) -> Serving {
         self.serving.borrow().clone()
     }
 
-    /// Goes on with that, now that the owner runs and listens for what is `served`.
+    /// Continues in the background, with the claims that are already `served`.
     pub(super) fn start(
         self,
         served: Served,
@@ -165,7 +166,7 @@ impl Member {
     ) -> Gateways {
         let mut wanted = self.serving.subscribe();
         if served.problem.is_some() {
-            // It is tried again.
+            // Retried.
             wanted.mark_changed();
         }
         self.served.send_replace(served);
@@ -182,7 +183,7 @@ impl Member {
 
     async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Forget>, leave: CancellationToken) {
         let mut served = self.served.subscribe();
-        // The first is due at once: it says what the gateway serves since its start.
+        // The first renewal is due at once, as it publishes what the gateway serves since its start.
         let mut renewals = interval(RENEWAL);
         renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -191,7 +192,7 @@ impl Member {
                 Some(Forget { gateway, reply }) = requests.recv() => {
                     let _ = reply.send(self.forget(&gateway).await);
                 }
-                // As is what changes.
+                // A change of it is published at once too.
                 _ = served.changed() => {}
                 _ = renewals.tick() => {}
             }
@@ -203,7 +204,7 @@ impl Member {
         self.origin.elapsed()
     }
 
-    /// One renewal, and what follows from what was read.
+    /// One renewal, with a read of the others' state.
     async fn round(&mut self) {
         let outcome = self.renew().await;
         self.metrics.renewed(outcome.is_ok());
@@ -218,10 +219,10 @@ impl Member {
         }
         let here = self.has_claims.then(|| self.leases.clone());
         let elsewhere = match &outcome {
-            // It serves everything itself.
+            // It serves all addresses itself.
             _ if !self.has_claims => None,
             Ok(()) => self.membership.served_by_others(now),
-            // A gateway that does not reach the store does not expire others.
+            // A gateway that can't reach the store does not expire others.
             Err(_) => self.serving.borrow().elsewhere.clone(),
         };
         let serving = Serving { here, elsewhere };
@@ -248,7 +249,7 @@ impl Member {
     async fn renew(&mut self) -> Result<(), String> {
         let (entries, known) = within(async {
             let entries = self.store.range(PREFIX).await?.entries;
-            // Read after the others: while one is there, these were not deleted with it.
+            // Read after the registrations: as long as one is there, the gateway's key was not deleted with it.
             Ok((entries, self.store.range(KNOWN).await?.entries))
         })
         .await?;
@@ -272,7 +273,7 @@ impl Member {
         Ok(())
     }
 
-    /// What listens goes by the leases that there are now; one that is gone is over.
+    /// Applies the current leases to the listeners; a claim without a lease has expired.
     fn limit_leases(&self) {
         let current = self.membership.leases();
         for (claim, lease) in &self.leases {
@@ -354,13 +355,13 @@ impl Member {
         };
         match self.store.commit(txn).await {
             Ok(_) => Ok(true),
-            // It has just renewed its registration.
+            // The gateway has just renewed its registration.
             Err(StoreError::Conflict { .. }) => Err(lives(Duration::ZERO)),
             Err(error) => Err(ChangeError::Save(error.into())),
         }
     }
 
-    /// Gives up every claim; nothing listens any more. One that can't be given up ends with its lease.
+    /// Releases every claim; no listener is open any more. A claim that can't be released expires with its lease.
     pub(super) async fn leave(&mut self) {
         for _ in 0..2 {
             let Ok(entries) = within(self.store.range(PREFIX)).await else { return };
@@ -374,7 +375,7 @@ impl Member {
     }
 }
 
-/// The answer of the store, within its time.
+/// The store's response, within its time limit.
 async fn within<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, String> {
     match timeout(CALL_TIMEOUT, question).await {
         Ok(answer) => answer.map_err(|error| chain(&error)),
@@ -382,7 +383,7 @@ async fn within<T>(question: impl Future<Output = Result<T, StoreError>>) -> Res
     }
 }
 
-/// Has the owner listen where this gateway is to, again and again until it does.
+/// Requests the owner to serve these claims, and retries until it does.
 async fn listen(
     mut wanted: watch::Receiver<Serving>,
     commands: mpsc::UnboundedSender<Command>,
@@ -405,15 +406,15 @@ async fn listen(
             if is_whole {
                 break;
             }
-            // What changes meanwhile is taken with it.
+            // Changes in the meantime are included in the next attempt.
             sleep(RETRY).await;
         }
     }
 }
 
 impl<P: Plane> Owner<P> {
-    /// Starts, and listens where `serving` says. Of several claims those are left out whose addresses can't be bound; a gateway that
-    /// can have none of them has saved nothing.
+    /// Starts, and serves the claims of `serving`. With several claims, those whose addresses can't be bound are left
+    /// out. A gateway that can serve none of them has saved nothing.
     pub(super) async fn start_serving(
         &mut self,
         file: ConfigBase,
@@ -426,9 +427,9 @@ impl<P: Plane> Owner<P> {
             Err(refused @ ChangeError::Bind(_)) if here.len() > 1 => refused,
             Err(refused) => return Err(refused),
         };
-        // It starts with one that it can have, and takes the others to it.
+        // Starts with the first claim that can be served, and then adds the others.
         for claim in here {
-            // Others may have changed the state since it was loaded.
+            // Other gateways may have changed the state since it was loaded.
             let (loaded, known) = self.saved.read().await?;
             self.saved.exchange(known);
             self.desired.served_here = Some([claim].into());
@@ -441,11 +442,11 @@ impl<P: Plane> Owner<P> {
         Err(refused)
     }
 
-    /// Listens at the addresses of the claims that this gateway has, and no others. What can't be bound is left out.
+    /// Serves exactly these claims. Addresses that can't be bound are left out.
     pub(super) async fn serve(&mut self, serving: Serving) -> Served {
         let Serving { here: Some(wanted), elsewhere } = serving else { return Served::default() };
         let before = self.desired.served_here.clone().unwrap_or_default();
-        // What is given up first: nothing has to be bound for it.
+        // Removed claims first, as nothing has to be bound for them.
         let (mut here, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
             wanted.into_iter().partition(|(claim, lease)| before.get(claim) == Some(lease));
         let (mut problems, mut unbound) = (Vec::new(), BTreeSet::new());
@@ -493,7 +494,7 @@ impl<P: Plane> Owner<P> {
         self.put_in_force(desired, Decision::Claims).await.map(drop)
     }
 
-    /// Lets no port wait for `gateway` any more; for how many that was.
+    /// Releases the ports that wait for `gateway`; returns their number.
     pub(super) async fn forget(&mut self, gateway: &GatewayId) -> Result<usize, ChangeError> {
         let waiting: Vec<_> = self.held.waiting_for(gateway).map(|(service, port)| (service.clone(), port)).collect();
         if waiting.is_empty() && !self.saved.knows(gateway) {

@@ -1,7 +1,7 @@
-//! Health checks: which members of which target groups take flows.
+//! Health checks: which members of target groups receive flows.
 //!
-//! [`Checker`] is the pure state machine of one member; [`HealthProber`] runs one for every member that it is given,
-//! through a [`Probe`], and reports changes alone. Source: *Health checks for Network Load Balancer target groups*.
+//! [`Checker`] is the pure state machine of one member; [`HealthProber`] runs one for each member through a [`Probe`]
+//! and reports changes only. Source: *Health checks for Network Load Balancer target groups*.
 
 mod checker;
 mod http;
@@ -15,21 +15,21 @@ pub use http::HttpQuestion;
 pub use probe::{LOCAL_HEADER, Probe, ProbeTarget, TcpProbe};
 pub use prober::{HealthEvent, HealthProber, MemberKey, ProbedMember};
 
-/// Why a target is in the state it is in; a healthy one has no reason. The names are the API's
-/// (`TargetHealth.Reason` of `DescribeTargetHealth`).
+/// The reason for a target's state; a healthy target has none. The names are the API's (`TargetHealth.Reason` of
+/// `DescribeTargetHealth`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HealthReason {
     /// `initial`: the target is being registered.
     RegistrationInProgress,
-    /// `initial`: the first checks are under way.
+    /// `initial`: the first checks are in progress.
     InitialHealthChecking,
-    /// `unhealthy`: as many checks in a row failed as the threshold says.
+    /// `unhealthy`: the threshold of consecutive failed checks was reached.
     FailedHealthChecks,
     /// `draining`: the target is being deregistered.
     DeregistrationInProgress,
     /// `unused`: the target is not registered.
     NotRegistered,
-    /// `unused`: no listener leads to the target group.
+    /// `unused`: no listener forwards to the target group.
     NotInUse,
 }
 
@@ -57,7 +57,7 @@ impl HealthReason {
         }
     }
 
-    /// The reason in words, as the API's description has it in substance.
+    /// A sentence, in substance that of the API's description.
     #[must_use]
     pub fn description(self) -> &'static str {
         match self {
@@ -77,7 +77,7 @@ impl Serialize for HealthReason {
     }
 }
 
-/// Probes never complete, so that only the test changes health.
+/// Probes that never complete, so that only the test changes health.
 #[cfg(test)]
 #[derive(Debug)]
 pub(crate) struct PendingProbe;

@@ -1,11 +1,13 @@
-//! The process that serves as a gateway. Two processes with one gateway id would release each other's ports, so the second one is
-//! refused at its start, and one that was cut off while another took its id ends.
+//! Ensures that only one process serves as a gateway. Two processes with one gateway id would release each other's
+//! ports. So the second one is refused at its start, and a process that was cut off while another took its id ends.
 //!
-//! A process writes its key every [`BEAT`]. One that starts takes over a key that was not written for [`LEASE`], by its own monotonic
-//! clock: no two clocks are compared, and the store needs no leases. It does so in the transaction of its first change, which
-//! rewrites the head of all changes: so whatever the earlier process still sends conflicts.
+//! A process writes its key every [`BEAT`]. A starting process takes over a key that was not written for [`LEASE`],
+//! measured by its own monotonic clock: no two clocks are compared, and the store needs no leases. It does so in the
+//! transaction of its first change, which rewrites the head of all changes, so whatever the earlier process still sends
+//! conflicts.
 //!
-//! A process that is started again after a crash need not wait: by a [`HostLock`] it knows that the earlier one is gone.
+//! A process that is restarted after a crash does not have to wait: its [`HostLock`] proves that the earlier one is
+//! gone.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -23,23 +25,23 @@ use super::saved_error::SavedError;
 use super::store::{ExpectedRevision, Revision, StateKey, StateStore, StoreError, Txn, json};
 use crate::model::GatewayId;
 
-/// By gateway: its [`Holder`].
+/// Prefix of the keys of holders, by gateway; the value is a [`Holder`].
 pub(super) const HOLDERS: &str = "holders/";
 
 /// How often a process writes its key.
 const BEAT: Duration = Duration::from_secs(3);
 
-/// A key that was not written for so long is free.
+/// Time after which an unchanged key is free.
 const LEASE: Duration = Duration::from_secs(10);
 
-/// How often a process that starts reads the key of its id.
+/// How often a starting process reads the key of its id.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long giving up the key may take.
+/// Time limit for releasing the key.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What only one process of a host can have: an abstract socket in the host's network namespace, which goes with the process however
-/// that ends. Nothing is sent to it.
+/// A lock that one process of a host can hold: an abstract socket in the host's network namespace, which disappears
+/// with the process however it ends. It carries no data.
 #[derive(Debug, Clone)]
 pub struct HostLock {
     host: String,
@@ -47,8 +49,8 @@ pub struct HostLock {
 }
 
 impl HostLock {
-    /// Takes the lock of the gateway `id`; `None`: another process has it, the system has no such sockets, or it does not say which
-    /// host this is.
+    /// Takes the lock of the gateway `id`; `None` if another process has it, if the system has no such sockets, or if
+    /// the host can't be identified.
     #[must_use]
     pub fn take(id: &GatewayId) -> Option<Self> {
         let host = host()?;
@@ -58,8 +60,8 @@ impl HostLock {
     }
 }
 
-/// Where this process runs: the boot of the machine and the network namespace, in which no address is listened at twice. `None`: it
-/// can't be read, and could be any host.
+/// Identifies the host: the boot id and the network namespace, within which no address can be bound twice. `None` if it
+/// can't be read.
 pub(super) fn host() -> Option<String> {
     host_below(Path::new("/proc"))
 }
@@ -70,23 +72,23 @@ fn host_below(proc: &Path) -> Option<String> {
     Some(format!("{} {}", boot.trim(), network.display()))
 }
 
-/// What a process says of itself while it serves as a gateway.
+/// What a process publishes while it serves as a gateway.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Holder {
     /// Random: distinguishes the process from an earlier one.
     process: String,
     /// The program's version.
     version: String,
-    /// Where its admin API is, as a URL; `None`: it has none.
+    /// The URL of its admin API; `None`: it has none.
     admin: Option<String>,
     /// When it started, by its own clock.
     started: Timestamp,
-    /// How often it has written its key.
+    /// Number of times that it has written its key.
     beat: u64,
-    /// The host whose [`HostLock`] it has; `None`: it has none.
+    /// The host whose [`HostLock`] it holds; `None`: none.
     #[serde(default)]
     locked: Option<String>,
-    /// This process' lock, which it has for as long as it serves.
+    /// The lock, held for as long as the process serves.
     #[serde(skip)]
     _lock: Option<HostLock>,
 }
@@ -101,7 +103,7 @@ impl Holder {
         Self { process: hex::encode(process), version, admin, started: Timestamp::now(), beat: 0, locked, _lock: lock }
     }
 
-    /// Whether `earlier` is gone for certain: this process has the lock that it had.
+    /// Whether `earlier` is certainly gone: this process holds the lock that it held.
     fn outlives(&self, earlier: &Self) -> bool {
         self.locked.is_some() && self.locked == earlier.locked
     }
@@ -128,11 +130,11 @@ async fn read(store: &dyn StateStore, id: &GatewayId) -> Result<Option<(Holder, 
     Ok(Some((SavedError::read(&entry)?, entry.revision)))
 }
 
-/// Waits until no process other than `own` serves as `id`; what its key is then.
+/// Waits until no process other than `own` serves as `id`; returns the state of its key then.
 ///
 /// # Errors
 ///
-/// [`SavedError::Taken`] as soon as one shows that it is there.
+/// [`SavedError::Taken`] as soon as another process writes the key.
 pub(super) async fn vacancy(
     store: &dyn StateStore,
     id: &GatewayId,
@@ -158,7 +160,7 @@ pub(super) async fn vacancy(
     }
 }
 
-/// Writes the key of `id`, last written at `at`, until the process has `left`, and then gives it up.
+/// Writes the key of `id`, last written at `at`, until the process has `left`, and then deletes it.
 pub(super) async fn hold(
     store: Arc<dyn StateStore>,
     id: GatewayId,
@@ -174,8 +176,8 @@ pub(super) async fn hold(
             let beat = Txn::new().compare(key.clone(), ExpectedRevision::At(at)).put(key.clone(), json(&holder));
             match store.commit(beat).await {
                 Ok(revision) => at = revision,
-                // An earlier one came through unnoticed, or the gateway joined again; if another process took the id, the owner
-                // finds that out from the change by which it did.
+                // An earlier write succeeded unnoticed, or the gateway joined again. If another process took the id,
+                // the owner learns that from that process' change.
                 Err(StoreError::Conflict { .. }) => match read(&*store, &id).await {
                     Ok(Some((found, _))) if found.process != holder.process => return,
                     Ok(Some((_, revision))) => at = revision,
@@ -189,7 +191,7 @@ pub(super) async fn hold(
     };
     if left.run_until_cancelled(work).await.is_none() {
         let gone = Txn::new().compare(key.clone(), ExpectedRevision::At(at)).delete(key);
-        // Where it can't be given up it is free once the lease is over.
+        // If it can't be deleted, it is free when the lease ends.
         let _ = timeout(LEAVE_TIMEOUT, store.commit(gone)).await;
     }
 }
@@ -202,7 +204,7 @@ mod tests {
     /// D4.
     #[tokio::test(start_paused = true)]
     async fn a_process_that_has_the_lock_of_an_earlier_one_does_not_wait_for_it() {
-        // The lock is one of the machine's: another run of the tests has its own.
+        // The lock is global to the machine: a concurrent test run must use another id.
         let id: GatewayId = format!("holder-test-{}", std::process::id()).parse().unwrap();
         let store = MemoryStore::new();
         let lock = HostLock::take(&id).expect("no other process has it");

@@ -1,9 +1,9 @@
-//! What there is, object by object: what the config names and what the APIs made or changed.
+//! All objects: those of the config, and those that the APIs created or changed.
 //!
-//! An [`Inventory`] starts as the config's, with one record an object. What the APIs change in it is kept as its
-//! difference to the config's: one key of the state store an object, `resources/KIND/ID`, whose value is the record as it is
-//! now, or nothing for an object of the config that was removed. So a reload changes what the config says and nothing
-//! that was made, and what two writers do to two objects never meets.
+//! An [`Inventory`] starts with the config's objects, one record each. Changes by the APIs are saved as the difference
+//! from the config: one key of the state store per object, `resources/KIND/ID`, whose value is the current record, or
+//! empty for a removed object of the config. So a reload changes only what the config names, and changes of different
+//! objects never conflict.
 
 mod atlas;
 mod cloud_networks;
@@ -40,27 +40,27 @@ use crate::model::{
     Project, ProjectId, Region, VpcId, VpceId, VpceServiceId, Zone,
 };
 
-/// The prefix of the keys of what the APIs made or changed.
+/// The prefix of the keys of objects that the APIs created or changed.
 pub(super) const RESOURCES: &str = "resources/";
 
-/// An interface endpoint with what EC2 says of it.
+/// An interface endpoint with its EC2 attributes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointRecord {
     /// The endpoint, with its state.
     pub endpoint: InterfaceEndpoint,
-    /// When it was made; `None`: the config names it.
+    /// When it was created; `None`: by the config.
     pub created: Option<Timestamp>,
-    /// When its state was entered.
+    /// When it entered its state.
     pub since: Timestamp,
-    /// The service's owner has let it in.
+    /// Whether the service's owner accepted it.
     pub accepted: bool,
     /// Its tags.
     pub tags: Tags,
     /// Its policy document; `None`: everything is allowed.
     pub policy: Option<String>,
-    /// Whether the service's private DNS name is asked for.
+    /// Whether private DNS names are enabled.
     pub private_dns: bool,
-    /// The client token it was made with, and the request's fingerprint.
+    /// The client token of its creation, and the request's fingerprint.
     pub token: Option<(String, String)>,
     /// Why it failed or was rejected.
     pub error: Option<String>,
@@ -69,24 +69,24 @@ pub struct EndpointRecord {
 /// An endpoint service of a project.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceRecord {
-    /// Whose it is.
+    /// The owning project.
     pub project: ProjectId,
     /// The service.
     pub service: EndpointService,
-    /// Where it is in its life.
+    /// Its state.
     pub state: ServiceState,
-    /// When that began.
+    /// When it entered its state.
     pub since: Timestamp,
     /// Why it failed.
     pub error: Option<String>,
 }
 
-/// An endpoint that was added to a service on the provider's side, whether or not AWS knows it.
+/// An endpoint that was added to a service on the provider's side, whether or not it exists on AWS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
-    /// When it was added, or when the endpoint went missing.
+    /// When it was added, or when the endpoint disappeared.
     pub since: Timestamp,
-    /// Being removed.
+    /// Whether it is being removed.
     pub deleting: bool,
     /// Why it failed.
     pub error: Option<String>,
@@ -97,23 +97,23 @@ pub struct Registration {
 pub struct ProjectRecord {
     /// Its name.
     pub name: String,
-    /// Regionalized private endpoints.
+    /// Whether regionalized private endpoints are enabled.
     pub regionalized: bool,
-    /// Who may use the public path.
+    /// The IP access list of the public path.
     pub access_list: CidrSet,
-    /// Remarks on its entries, by network.
+    /// Comments on its entries, by network.
     pub comments: BTreeMap<String, String>,
-    /// Addressable targets per region, where it was changed.
+    /// The limit of addressable targets per region, if it was changed.
     pub target_limit: Option<usize>,
 }
 
-/// What a cluster is doing, as Atlas says it.
+/// The state of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ClusterState {
-    /// Nothing.
+    /// `IDLE`.
     Idle,
-    /// Being made.
+    /// Being created.
     Creating,
     /// Being changed.
     Updating,
@@ -122,7 +122,7 @@ pub enum ClusterState {
 }
 
 impl ClusterState {
-    /// Atlas' word for it.
+    /// Atlas' name of the state.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -139,11 +139,11 @@ impl ClusterState {
 pub struct ClusterRecord {
     /// The cluster.
     pub cluster: Cluster,
-    /// What it is doing.
+    /// Its state.
     pub state: ClusterState,
-    /// Since when.
+    /// When it entered its state.
     pub since: Timestamp,
-    /// When it was made; `None`: the config names it.
+    /// When it was created; `None`: by the config.
     pub created: Option<Timestamp>,
 }
 
@@ -167,7 +167,7 @@ impl<A: FromStr, B: FromStr> FromStr for Pair<A, B> {
     }
 }
 
-/// Everything there is, by id.
+/// All objects by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// VPCs with their subnets and groups.
@@ -192,22 +192,22 @@ pub struct Inventory {
     pub cloud_services: BTreeMap<VpceServiceId, ServiceRecord>,
     /// Private endpoints that were added to those.
     pub cloud_endpoints: BTreeMap<CloudEndpointKey, CloudEndpoint>,
-    /// What Atlas' API keeps of projects.
+    /// Attributes of projects in Atlas' API.
     pub project_profiles: BTreeMap<ProjectId, ProjectProfile>,
-    /// What Atlas' API keeps of clusters.
+    /// Attributes of clusters in Atlas' API.
     pub cluster_profiles: BTreeMap<Pair<ProjectId, ClusterName>, ClusterProfile>,
-    /// Clusters that add or remove endpoints, since when. A separate record, so that the config's cluster stays
-    /// the config's.
+    /// Clusters that are adding or removing endpoints, and since when. Kept apart from the cluster's record, so that
+    /// the config's cluster stays the config's.
     pub updates: BTreeMap<Pair<ProjectId, ClusterName>, Timestamp>,
     /// Database users of projects, by `DATABASE/NAME`.
     pub users: BTreeMap<Pair<ProjectId, String>, DatabaseUser>,
-    /// Connection strings that were made by name, by project and id.
+    /// Connection strings that were created by name, by project and id.
     pub named_strings: BTreeMap<Pair<ProjectId, String>, NamedStringsRecord>,
-    /// What only the config can name.
+    /// Objects that only the config can declare.
     pub fixed: ConfigOnly,
 }
 
-/// What only the config can name.
+/// Objects that only the config can declare.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigOnly {
     /// App Services' endpoint services.
@@ -224,7 +224,7 @@ pub struct ConfigOnly {
     app_order: Vec<String>,
 }
 
-/// What the APIs made or changed: values of the state store by key. An empty value says that the object was removed.
+/// Objects that the APIs created or changed: values of the state store by key. An empty value marks a removed object.
 pub(super) type ApiResources = BTreeMap<String, Vec<u8>>;
 
 impl Inventory {
@@ -233,7 +233,7 @@ impl Inventory {
         self.clusters.values().flat_map(|record| record.cluster.host_names()).cloned().collect()
     }
 
-    /// What the config names.
+    /// The inventory of a config.
     #[must_use]
     pub fn from_config(desired: &Desired) -> Self {
         let mut inventory = Self::default();
@@ -295,7 +295,8 @@ impl Inventory {
         }
     }
 
-    /// What is wanted of the plan: without what is being made or removed, and without endpoints that lead nowhere.
+    /// The input of the plan: without objects that are being created or removed, and without endpoints to unavailable
+    /// services.
     #[must_use]
     pub fn desired(&self) -> Desired {
         let mut desired = Desired {
@@ -335,7 +336,7 @@ impl Inventory {
             .filter(|(key, record)| key.0 == *id && record.state != ClusterState::Deleting);
         let services = self.project_services().filter(|s| s.project == *id && s.state.stands());
         let limited = |service: &EndpointService| {
-            // Atlas' limit of a project is that of AWS.
+            // Atlas' project limit is that of AWS.
             let of_project = record.target_limit.filter(|_| service.region.cloud().is_none());
             EndpointService { target_limit: of_project.unwrap_or(service.target_limit), ..service.clone() }
         };
@@ -354,7 +355,7 @@ impl Inventory {
         self.services.values().chain(self.cloud_services.values())
     }
 
-    /// A project's endpoint service, on any provider.
+    /// A project's endpoint service, on any cloud.
     #[must_use]
     pub fn project_service(&self, id: &VpceServiceId) -> Option<&ServiceRecord> {
         self.services.get(id).or_else(|| self.cloud_services.get(id))
@@ -377,7 +378,7 @@ impl Inventory {
         self.service_region(endpoint.service.service()).as_ref() == Some(endpoint.service.region())
     }
 
-    /// The region of AWS' endpoint service with this id; `None`: nothing that an interface endpoint could lead to has it.
+    /// The region of the AWS endpoint service with this id; `None` if there is none.
     #[must_use]
     pub fn service_region(&self, id: &VpceServiceId) -> Option<Region> {
         let of_project = self.services.get(id).filter(|service| service.state.stands());
@@ -392,14 +393,15 @@ impl Inventory {
             .or_else(|| archive_region(id))
     }
 
-    /// Whether VPCs in `region` may have new endpoints to a service: in other regions than its own only to a project's.
+    /// Whether VPCs in `region` may have new endpoints to a service. Only projects' services support other regions than
+    /// their own.
     #[must_use]
     pub fn supports(&self, service: &VpceServiceId, region: &Region) -> bool {
         self.services.get(service).is_some_and(|record| record.service.supports(region))
             || self.service_region(service).as_ref() == Some(region)
     }
 
-    /// The families that a service takes endpoints of: another than a project's has IPv4 alone.
+    /// The address families that a service supports. Services other than projects' are IPv4 only.
     #[must_use]
     pub fn ip_address_types(&self, service: &VpceServiceId) -> IpAddressType {
         self.services.get(service).map(|record| record.service.ip_address_types).unwrap_or_default()
@@ -411,14 +413,14 @@ impl Inventory {
         self.vpcs.get(&endpoint.vpc).map(|record| &record.vpc.region)
     }
 
-    /// The region of what has this id on the consumer's side: a VPC, what is in one, or an interface endpoint.
+    /// The region of a consumer's resource with this id: a VPC, a resource in a VPC, or an interface endpoint.
     #[must_use]
     pub fn region_of_resource(&self, id: &str) -> Option<&Region> {
         let home = self.vpcs.values().find(|record| record.has_resource(id)).map(|record| &record.vpc.region);
         home.or_else(|| self.region_of(&self.endpoints.get(&id.parse().ok()?)?.endpoint))
     }
 
-    /// The availability zones of an endpoint service: its region's first three, and those of its nodes.
+    /// The availability zones of an endpoint service: the first three of its region, and those of its nodes.
     #[must_use]
     pub fn service_zones(&self, id: &VpceServiceId) -> Vec<Zone> {
         let Some(region) = self.service_region(id) else { return Vec::new() };
@@ -439,7 +441,7 @@ impl Inventory {
             || archive_region(id).is_some()
     }
 
-    /// Whether the service's owner knows of an endpoint.
+    /// Whether the service's owner has added an endpoint.
     #[must_use]
     pub fn is_registered(&self, endpoint: &InterfaceEndpoint) -> bool {
         let key = Pair(endpoint.service.service().clone(), endpoint.id.clone());
@@ -459,12 +461,12 @@ impl Inventory {
             || self.app_endpoints().any(|id| *id == endpoint.id)
     }
 
-    /// The endpoints that apps name.
+    /// The endpoints of apps.
     pub(super) fn app_endpoints(&self) -> impl Iterator<Item = &VpceId> {
         self.apps.values().flat_map(|app| &app.endpoints).map(|registered| &registered.endpoint)
     }
 
-    /// This, with what the APIs made or changed.
+    /// This inventory with the objects that the APIs created or changed.
     ///
     /// # Errors
     ///
@@ -484,11 +486,11 @@ impl Inventory {
     }
 }
 
-/// Every kind of object that is saved, with the map that holds those of its kind.
+/// Every saved kind of object, with its map.
 macro_rules! saved_kinds {
     ($($kind:literal => $objects:ident,)*) => {
         impl Inventory {
-            /// What of this differs from `base`, as it is saved.
+            /// The difference from `base`, in its saved form.
             pub(super) fn resources(&self, base: &Self) -> ApiResources {
                 let mut resources = ApiResources::new();
                 $(differ($kind, &base.$objects, &self.$objects, &mut resources);)*
@@ -526,17 +528,17 @@ saved_kinds! {
 }
 
 impl EndpointRecord {
-    /// Whether its state ends by itself: not that which the config gives it.
+    /// Whether its state ends by itself; a state given by the config does not.
     pub(super) fn goes_on(&self) -> bool {
         self.created.is_some() || self.since != Timestamp::default()
     }
 
-    /// Whether it is on its way to be connected.
+    /// Whether it is being connected.
     pub(super) fn is_joining(&self) -> bool {
         self.goes_on() && matches!(self.endpoint.state, EndpointState::PendingAcceptance | EndpointState::Pending)
     }
 
-    /// Acceptance was requested from its service's owner, possibly again.
+    /// Records that acceptance was requested from the service's owner, possibly again.
     pub(super) fn asked_again(&mut self, now: Timestamp) {
         match self.endpoint.state {
             EndpointState::Failed | EndpointState::Rejected => {
@@ -563,7 +565,7 @@ impl EndpointRecord {
     }
 }
 
-/// The values of `map`: first those that `order` names, in its order, then the others by key.
+/// The values of `map`: first those that `order` lists, in its order, then the others by key.
 fn ordered<'a, K: Ord, V>(map: &'a BTreeMap<K, V>, order: &'a [K]) -> impl Iterator<Item = (&'a K, &'a V)> {
     let first = order.iter().filter_map(|key| map.get_key_value(key));
     first.chain(map.iter().filter(|(key, _)| !order.contains(key)))
@@ -593,7 +595,7 @@ fn put<K: Ord + FromStr, V: DeserializeOwned>(map: &mut BTreeMap<K, V>, id: &str
     Ok(())
 }
 
-/// What the APIs made or changed, from the entries of the store.
+/// The saved objects among the entries of the store.
 pub(super) fn resources_of(entries: &[Entry]) -> ApiResources {
     entries.iter().map(|entry| (entry.key.as_str().to_owned(), entry.value.to_vec())).collect()
 }

@@ -1,4 +1,4 @@
-//! The lives of what the APIs make: what follows from a state by itself, and after how long. Pure.
+//! The lifecycles of objects that the APIs create: which transition follows a state, and when. Pure.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::inventory::{
 };
 use crate::model::{ClusterName, EndpointState, Pace, ProjectId, VpceId, VpceServiceId};
 
-/// How long each state lasts.
+/// Durations of the transient states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct StateDurations {
     service_creation: Duration,
@@ -21,7 +21,7 @@ struct StateDurations {
 }
 
 impl StateDurations {
-    /// How long a service's state lasts; `None`: it stays.
+    /// Duration of a service's state; `None`: it does not end by itself.
     fn of_service(&self, state: ServiceState) -> Option<Duration> {
         match state {
             ServiceState::Initiating | ServiceState::Updating => Some(self.service_creation),
@@ -31,7 +31,7 @@ impl StateDurations {
     }
 }
 
-/// Long enough to be seen by a tool that polls, short enough not to be waited for.
+/// Long enough for a polling tool to observe, short enough not to be a delay.
 const FAST: StateDurations = StateDurations {
     service_creation: Duration::from_millis(300),
     service_deletion: Duration::from_millis(300),
@@ -42,7 +42,7 @@ const FAST: StateDurations = StateDurations {
     cluster: Duration::from_millis(300),
 };
 
-/// As recorded: a service takes two and a half minutes; the others are what users report.
+/// As recorded for services (two and a half minutes); the others are what users report.
 const REALISTIC: StateDurations = StateDurations {
     service_creation: Duration::from_secs(148),
     service_deletion: Duration::from_secs(60),
@@ -60,27 +60,27 @@ pub(super) enum DueTransition {
     Service(VpceServiceId),
     /// An endpoint's state ends.
     Endpoint(VpceId),
-    /// A registration's removal ends, or the wait for its endpoint is over.
+    /// A registration's removal ends, or the wait for its endpoint does.
     Registration(VpceServiceId, VpceId),
     /// A cluster's change ends.
     Cluster(ProjectId, ClusterName),
-    /// A cluster has taken endpoints in or given them back.
+    /// A cluster's update for an added or removed endpoint ends.
     Update(ProjectId, ClusterName),
-    /// A database user's time is over.
+    /// A database user expires.
     User(ProjectId, String),
-    /// Connection strings are published, or can't be.
+    /// Connection strings are published, or fail.
     Strings(ProjectId, String),
     /// A serverless instance's change ends.
     Serverless(ProjectId, ClusterName),
-    /// The private endpoint of a serverless instance goes on.
+    /// The private endpoint of a serverless instance changes state.
     Reservation(ProjectId, ClusterName),
-    /// An Online Archives' endpoint is gone, or the wait for it is over.
+    /// An Online Archives' endpoint is removed, or the wait for it ends.
     Archive(ProjectId, VpceId),
-    /// A private endpoint on Azure or Google Cloud goes on.
+    /// A private endpoint on Azure or Google Cloud changes state.
     CloudEndpoint(CloudEndpointKey),
 }
 
-/// What is due next and when; `None` when nothing goes on by itself.
+/// The next transition and its time; `None` if there is none.
 pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Timestamp, DueTransition)> {
     let times = match pace {
         Pace::Fast => &FAST,
@@ -90,7 +90,7 @@ pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Timestamp, DueT
     all(inventory, times).chain(expiring(inventory)).min_by_key(|(at, _)| *at)
 }
 
-/// Database users with a date at which they go; a push does not hasten it.
+/// Expiry of database users; a push does not bring it forward.
 fn expiring(inventory: &Inventory) -> impl Iterator<Item = (Timestamp, DueTransition)> + '_ {
     let due = |(Pair(project, id), user): (&Pair<ProjectId, String>, &DatabaseUser)| {
         Some((user.delete_after?, DueTransition::User(project.clone(), id.clone())))
@@ -98,9 +98,9 @@ fn expiring(inventory: &Inventory) -> impl Iterator<Item = (Timestamp, DueTransi
     inventory.users.iter().filter_map(due)
 }
 
-/// What would be due next, however long that takes: what a frozen life is pushed to.
+/// The next transition regardless of its time; a push executes it.
 pub(super) fn pushed(inventory: &Inventory) -> Option<DueTransition> {
-    // Updates of clusters and strings follow endpoints, so they are pushed when nothing else is left.
+    // Updates of clusters and strings follow endpoints, so they are pushed last.
     let order = |(at, due): &(Timestamp, DueTransition)| {
         (matches!(due, DueTransition::Update(..) | DueTransition::Strings(..)), *at)
     };
@@ -153,7 +153,7 @@ fn all<'a>(
     services.chain(endpoints).chain(registrations).chain(of_clusters).chain(beside(inventory, times))
 }
 
-/// The same for the other resources: serverless instances, Online Archives, Azure, Google Cloud.
+/// The same for other resources: serverless instances, Online Archives, Azure, Google Cloud.
 fn beside<'a>(
     inventory: &'a Inventory,
     times: &'a StateDurations,
@@ -189,7 +189,7 @@ fn beside<'a>(
     instances.chain(reservations).chain(archives).chain(in_clouds)
 }
 
-/// What the documentation says of an endpoint without a subnet.
+/// The error of an endpoint without a subnet, from Atlas' documentation.
 fn no_dns_entries(id: &VpceId) -> String {
     format!(
         "No dns entries found for endpoint {id}, your endpoint must be provisioned in at least one subnet. Click \"Edit\" \
@@ -197,7 +197,7 @@ fn no_dns_entries(id: &VpceId) -> String {
     )
 }
 
-/// Lets what is due happen.
+/// Executes a transition.
 pub(super) fn happen(inventory: &mut Inventory, due: &DueTransition, now: Timestamp) {
     match due {
         DueTransition::Service(id) => service(inventory, id, now),
@@ -218,7 +218,7 @@ pub(super) fn happen(inventory: &mut Inventory, due: &DueTransition, now: Timest
     }
 }
 
-/// What is due can't happen, for `reason`.
+/// Records that a transition failed for `reason`.
 pub(super) fn fail(inventory: &mut Inventory, due: &DueTransition, reason: &str, now: Timestamp) {
     match due {
         DueTransition::Service(id) => {
@@ -269,7 +269,7 @@ pub(super) fn fail(inventory: &mut Inventory, due: &DueTransition, reason: &str,
                 (record.status, record.updated) = (StringsStatus::Failed, now);
             }
         }
-        // The plan has no part in these, so that nothing refuses them.
+        // The plan does not depend on these, so they can't be refused.
         DueTransition::Update(..) | DueTransition::User(..) => {}
     }
 }
@@ -321,7 +321,7 @@ fn endpoint(inventory: &mut Inventory, id: &VpceId, now: Timestamp) {
             (record.since, record.error) = (now, None);
         }
         EndpointState::Deleting => {
-            // An app that names it goes on naming it, and stays restricted.
+            // An app that uses it keeps it, and stays restricted.
             if inventory.app_endpoints().any(|named| named == id) {
                 if let Some(record) = inventory.endpoints.get_mut(id) {
                     (record.endpoint.state, record.since) = (EndpointState::Deleted, now);
@@ -448,7 +448,7 @@ mod tests {
     use super::*;
     use crate::config;
 
-    /// Terraform deletes the last endpoint of a service, and the service, at once.
+    /// Terraform deletes the last endpoint of a service and the service at the same time.
     #[test]
     fn an_endpoint_that_is_being_deleted_goes_on_with_it_when_its_service_goes_first() {
         let mut inventory = Inventory::from_config(&config::quickstart().desired);

@@ -1,4 +1,4 @@
-//! What control counts: reloads, snapshots, targets by state, and how near a load balancer is to its limit.
+//! Control's metrics: reloads, snapshots, targets by state, and limits of load balancers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::plan::{DnsAnswer, Snapshot};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
-/// Control's handles.
+/// Metric handles.
 pub(super) struct ControlMetrics {
     recorder: Arc<dyn Recorder + Send + Sync>,
     applied: Counter,
@@ -27,17 +27,17 @@ pub(super) struct ControlMetrics {
     shown: Mutex<Option<PublishedGauges>>,
 }
 
-/// What the gauges show.
+/// The values that the gauges depend on.
 struct PublishedGauges {
     snapshot: Arc<Snapshot>,
     limits: ServiceLimits,
 }
 
-/// Of each load balancer, how many targets it may have, and how many flows each of them.
+/// For each load balancer, its limits of targets and of flows per target.
 type ServiceLimits = Vec<(VpceServiceId, usize, usize)>;
 
 impl PublishedGauges {
-    /// Whether the gauges would show the same of this: most changes are of what no gauge shows.
+    /// Whether the gauges would not change, as for most changes.
     fn is_same(&self, snapshot: &Snapshot, limits: &ServiceLimits) -> bool {
         let shown = &self.snapshot;
         shown.targets == snapshot.targets
@@ -102,7 +102,7 @@ impl ControlMetrics {
         }
     }
 
-    /// A config was taken over: at the start, which is no reload, or by one.
+    /// Records that a config was applied, at the start or by a reload.
     pub(super) fn took_over(&self) {
         self.last_success.set(now());
         self.last_reload_ok.set(1.0);
@@ -119,7 +119,7 @@ impl ControlMetrics {
         }
     }
 
-    /// Shows what is in force now.
+    /// Sets the gauges to the current snapshot.
     pub(super) fn published(&self, snapshot: &Arc<Snapshot>, desired: &Desired) {
         self.generation.set(float(snapshot.generation.0));
         let limits = limits(desired);
@@ -130,7 +130,7 @@ impl ControlMetrics {
         *shown = Some(PublishedGauges { snapshot: Arc::clone(snapshot), limits });
     }
 
-    /// Sets every gauge. Reads nothing but what [`PublishedGauges::is_same`] compares.
+    /// Sets every gauge. Depends only on what [`PublishedGauges::is_same`] compares.
     fn show(&self, snapshot: &Snapshot, desired: &Desired) {
         self.figures.published(snapshot, desired);
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,9 @@
-//! Owns the desired state and what must outlive the process.
+//! Owns the desired state and everything that must outlive the process.
 //!
-//! [`Control`] is the handle: a request for a change is answered when the change is in force or was refused.
-//! Behind it one task takes every change the same way (`owner`). [`store`] keeps what is acknowledged through any
-//! crash; `saved` writes it, and `shared` and `follow` let several gateways write one; `gateways` says which of them lives and
-//! serves which zone. [`health`] probes targets and says
-//! what changed.
+//! [`Control`] is the handle: a request for a change is answered when the change has been applied or refused. One task
+//! handles every change in the same way (`owner`). [`store`] keeps acknowledged changes through any crash; `saved`
+//! writes to it, and `shared` and `follow` let several gateways write to one store; `gateways` decides which of them
+//! lives and serves which zone. [`health`] probes targets and reports changes.
 
 mod chain;
 mod config_base;
@@ -66,8 +65,7 @@ pub use crate::model::Pace;
 use crate::model::{Desired, Fault, GatewayId, ListenerPort, TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, PortAllocations, Snapshot};
 
-/// What an earlier process held, as `store` has it: for those who only look.
-///
+/// The port allocations of an earlier process, read from `store` without changing it.
 /// # Errors
 ///
 /// [`SavedError`] when a value can't be read.
@@ -75,7 +73,7 @@ pub async fn held(store: Arc<dyn StateStore>) -> Result<PortAllocations, SavedEr
     Ok(Saved::load(store, None).await?.1.held)
 }
 
-/// The same, and puts the saved faults, shifts and deregistrations into `desired`.
+/// The same, and adds the saved faults, shifts and deregistrations to `desired`.
 ///
 /// # Errors
 ///
@@ -86,35 +84,37 @@ pub async fn recall(store: Arc<dyn StateStore>, desired: &mut Desired) -> Result
     Ok(loaded.held)
 }
 
-/// What control is built on.
+/// The parts that control is built from.
 pub struct ControlParts<P> {
-    /// What carries changes out.
+    /// Carries changes out.
     pub plane: Arc<P>,
-    /// Where snapshots are published; holds an empty one.
+    /// Publishes snapshots; holds an empty one at first.
     pub snapshots: watch::Sender<Arc<Snapshot>>,
-    /// Where the state is stored.
+    /// Stores the state.
     pub store: Arc<dyn StateStore>,
-    /// This gateway's name among those that share the store, which no other process may have; `None`: the store is its alone.
+    /// This gateway's id among those that share the store; only one process may have it. `None`: the store is not
+    /// shared.
     pub gateway: Option<GatewayId>,
-    /// What it says of itself to them.
+    /// This gateway's settings for sharing the state.
     pub gateway_parts: GatewayParts,
-    /// How targets are probed.
+    /// Probes targets.
     pub probe: Arc<dyn Probe>,
-    /// The name servers that are asked for nodes' host names; empty: the machine's.
+    /// The name servers for nodes' host names; empty: the machine's.
     pub name_servers: Vec<std::net::SocketAddr>,
-    /// Where it counts.
+    /// The metrics recorder.
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
     /// How long the old port of a moved target still accepts.
     pub move_grace: Duration,
-    /// How quickly lifecycles proceed, unless an operator set another pace.
+    /// The pace of lifecycles, unless an operator set another one.
     pub pace: Pace,
-    /// Ends the owner and the drains.
+    /// Stops the owner and the drains.
     pub stop: CancellationToken,
 }
 
 #[cfg(test)]
 impl<P> ControlParts<P> {
-    /// A separate gateway whose probes never end, that counts nothing and waits for nothing: so only the test changes anything.
+    /// For tests: a gateway without shared state, whose probes never complete and which has no delays, so that only the
+    /// test changes anything.
     pub(crate) fn for_test(plane: Arc<P>, store: Arc<dyn StateStore>) -> Self {
         Self {
             plane,
@@ -158,11 +158,12 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    /// Applies `desired` on what an earlier process held, and starts the owner on `tracker`.
+    /// Applies `desired` to the state of an earlier process, and starts the owner on `tracker`.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`] when the state can't be read, the plan forbids it, or a socket can't be had; nothing is left.
+    /// [`ChangeError`] when the state can't be read, the plan refuses it, or a socket can't be bound; everything is
+    /// undone.
     pub async fn start<P: Plane>(
         parts: ControlParts<P>,
         desired: Desired,
@@ -282,19 +283,19 @@ impl Control {
         })
     }
 
-    /// The snapshot in force.
+    /// The current snapshot.
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
     }
 
-    /// Waits until the owner has ended, after the stop was asked for: nothing opens a listener any more.
+    /// Waits until the owner has ended after a stop was requested: no listener is opened any more.
     pub async fn ended(&self) {
         let mut snapshots = self.snapshots.clone();
         while snapshots.changed().await.is_ok() {}
     }
 
-    /// Snapshots as they come into force.
+    /// A receiver of published snapshots.
     #[must_use]
     pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
@@ -306,44 +307,44 @@ impl Control {
         self.problem.clone()
     }
 
-    /// What happened lately.
+    /// Recent events.
     #[must_use]
     pub fn events(&self) -> &EventLog {
         &self.events
     }
 
-    /// Ports that were given up and whose flows still drain, with their load balancers.
+    /// Ports that are no longer assigned and whose flows still drain, with their load balancers.
     #[must_use]
     pub fn draining_ports(&self) -> Vec<(VpceServiceId, ListenerPort)> {
         self.draining.borrow().clone()
     }
 
-    /// Why the state store did not take the last change; `None` when it did.
+    /// Why the last change could not be saved; `None` when it was.
     #[must_use]
     pub fn store_problem(&self) -> Option<String> {
         self.store_problem.borrow().clone()
     }
 
-    /// This gateway's access to the state that it shares with others.
+    /// This gateway's access to the shared state.
     #[must_use]
     pub fn shared_status(&self) -> watch::Receiver<SharedStatus> {
         self.shared_status.clone()
     }
 
-    /// The host names of nodes, and where they lead.
+    /// The host names of nodes, with their addresses.
     #[must_use]
     pub fn node_names(&self) -> Vec<NodeName> {
         self.node_names.borrow().clone()
     }
 
-    /// The gateways that share the state; `None`: the state is this one's alone.
+    /// The gateways that share the state; `None`: the state is not shared.
     #[must_use]
     pub fn gateways(&self) -> Option<Arc<GatewaysView>> {
         self.gateways.as_ref().map(Gateways::view)
     }
 
-    /// Gives up for good a gateway that is gone: its claims are free, and no port waits for it any more. For how many ports
-    /// that was.
+    /// Removes a gateway that is gone: its claims are free, and no port waits for it any more. Returns the number of
+    /// those ports.
     ///
     /// # Errors
     ///
@@ -357,24 +358,24 @@ impl Control {
         }
     }
 
-    /// Gives up this gateway's claims, once nothing listens any more, so that others may have them at once.
+    /// Releases this gateway's claims, so that others can take them at once. To be called when no listener is open.
     pub async fn leave_gateways(&self) {
         if let Some(gateways) = &self.gateways {
             gateways.leave().await;
         }
     }
 
-    /// Replaces the inventory: all or nothing. Its host names are resolved first. `Err` in `inventory` is a config that can't be read, and is recorded as
-    /// a refused reload.
+    /// Replaces the inventory: all or nothing. Its host names are resolved first. An `Err` in `inventory` is a config
+    /// that can't be read; it is recorded as a refused reload.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`]; the snapshot in force stays.
+    /// [`ChangeError`]; the current snapshot stays.
     pub async fn replace_inventory(&self, inventory: Result<Desired, String>) -> Result<Generation, ChangeError> {
         let names = inventory.as_ref().map(Desired::host_names).unwrap_or_default();
         if !names.is_empty() {
             let (reply, learned) = oneshot::channel();
-            // Without an answer the process stops, and the owner says so.
+            // Fails only if the process is stopping, which the owner reports.
             if self.learn.send((names, reply)).await.is_ok() {
                 let _ = learned.await;
             }
@@ -382,8 +383,8 @@ impl Control {
         self.ask(|reply| Command::Inventory { desired: Box::new(inventory), reply }).await
     }
 
-    /// Gives `target` the port `port`, or the lowest free one: what a cluster change does on Atlas. The new port is open
-    /// and in DNS before this returns; the old one drains.
+    /// Moves `target` to `port`, or to the lowest free one, as a cluster change on Atlas does. The new port is open and
+    /// in DNS before this returns; the old one drains.
     ///
     /// # Errors
     ///
@@ -397,15 +398,14 @@ impl Control {
         self.ask(|reply| Command::Move { target, service, port, reply }).await
     }
 
-    /// What there is: what the config names, and what the APIs made or changed.
+    /// The inventory: objects of the config and of the APIs.
     #[must_use]
     pub fn inventory(&self) -> Arc<Inventory> {
         Arc::clone(&self.inventories.borrow())
     }
 
-    /// Changes what there is. `edit` runs in the owner's task, on a copy, and again where another gateway that shares the
-    /// state was first; when it, the plan, or a socket refuses, nothing
-    /// has happened.
+    /// Changes the inventory. `edit` runs in the owner's task, on a copy, and again if another gateway that shares the
+    /// state was first. If it, the plan or a bind fails, nothing is changed.
     ///
     /// # Errors
     ///
@@ -413,7 +413,7 @@ impl Control {
     ///
     /// # Panics
     ///
-    /// Never: the owner hands back what `edit` gave.
+    /// Never: the owner returns the result of `edit`.
     pub async fn edit<T: Send + 'static>(
         &self,
         edit: impl FnOnce(&mut Draft) -> Result<T, EditError> + Clone + Send + Sync + 'static,
@@ -423,22 +423,22 @@ impl Control {
         Ok(*answer.downcast().expect("the owner hands back what the edit gave"))
     }
 
-    /// How quickly the lives of what the APIs make go on.
+    /// The pace of lifecycles.
     #[must_use]
     pub fn pace(&self) -> Pace {
         *self.pace.borrow()
     }
 
-    /// Sets how quickly lives go on, from now on and after a restart.
+    /// Sets the pace of lifecycles; it outlives a restart.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`]; it stays as it was.
+    /// [`ChangeError`]; the pace is unchanged.
     pub async fn set_pace(&self, pace: Pace) -> Result<(), ChangeError> {
         self.ask(|reply| Command::SetPace { pace, reply }).await
     }
 
-    /// Lets the next transition happen now, whatever the pace; whether there was one.
+    /// Executes the next transition now, whatever the pace; returns whether there was one.
     ///
     /// # Errors
     ///
@@ -447,8 +447,8 @@ impl Control {
         self.ask(|reply| Command::Push { reply }).await
     }
 
-    /// Reports the result of a probe from outside: whether a zone's endpoint addresses answer clients. Those that do not
-    /// leave DNS, unless that leaves none. Nothing else changes.
+    /// Reports the result of an external probe: whether a zone's endpoint addresses answer clients. Addresses that do
+    /// not are removed from DNS, unless none would be left. Nothing else changes.
     ///
     /// # Errors
     ///
@@ -457,7 +457,7 @@ impl Control {
         self.ask(|reply| Command::Silent { zone, silent, reply }).await
     }
 
-    /// Sets a fault, or another one under its name. It begins and ends by its own times, and outlives the process.
+    /// Sets a fault, replacing one of the same name. It begins and ends at its own times, and outlives the process.
     ///
     /// # Errors
     ///
@@ -466,7 +466,7 @@ impl Control {
         self.ask(|reply| Command::SetFault { fault, replace: true, reply }).await
     }
 
-    /// Sets a fault whose name is not taken; one without a name gets one.
+    /// Adds a fault whose name is not in use; one without a name gets one.
     ///
     /// # Errors
     ///
@@ -475,7 +475,8 @@ impl Control {
         self.ask(|reply| Command::SetFault { fault, replace: false, reply }).await
     }
 
-    /// Takes a fault back. Flows that it befell keep it. One of the config's stays away until the config has another.
+    /// Clears a fault. Flows that it already affects keep it. A cleared fault of the config stays cleared until the
+    /// config changes it.
     ///
     /// # Errors
     ///
@@ -484,7 +485,7 @@ impl Control {
         self.ask(|reply| Command::ClearFaults { name: Some(name), reply }).await.map(|_| ())
     }
 
-    /// Takes all faults back; how many there were.
+    /// Clears all faults; returns their number.
     ///
     /// # Errors
     ///
@@ -493,14 +494,14 @@ impl Control {
         self.ask(|reply| Command::ClearFaults { name: None, reply }).await
     }
 
-    /// The faults that have begun or are to begin, by name.
+    /// Faults that have begun or will begin, by name.
     #[must_use]
     pub fn faults(&self) -> Vec<FaultRecord> {
         self.published_overrides.borrow().faults.values().cloned().collect()
     }
 
-    /// Shifts away from a zone: its addresses leave DNS, and its targets get no new flows; open ones run on. `service`:
-    /// on that load balancer alone. One zone of a load balancer at a time (*Zonal shift*).
+    /// Shifts traffic away from a zone: its addresses are removed from DNS, and its targets get no new flows; open
+    /// flows continue. `service`: only on that load balancer. One zone per load balancer at a time (*Zonal shift*).
     ///
     /// # Errors
     ///
@@ -509,7 +510,7 @@ impl Control {
         self.ask(|reply| Command::Shift { service, zone, away: true, lasts: None, reply }).await
     }
 
-    /// The same for a time: it ends by itself.
+    /// The same with an expiry.
     ///
     /// # Errors
     ///
@@ -532,14 +533,14 @@ impl Control {
         self.ask(|reply| Command::Shift { service, zone, away: false, lasts: None, reply }).await
     }
 
-    /// The zonal shifts in force, in order of load balancer and zone.
+    /// The active zonal shifts, in order of load balancer and zone.
     #[must_use]
     pub fn shifts(&self) -> Vec<Shift> {
         self.published_overrides.borrow().shifts.values().cloned().collect()
     }
 
-    /// Takes a target's processes, or `member` alone, out of its group: no new flows, open ones drain (NLB's
-    /// `DeregisterTargets`). Who they are.
+    /// Deregisters a target's processes, or only `member`: no new flows, open ones drain (NLB's `DeregisterTargets`).
+    /// Returns the processes.
     ///
     /// # Errors
     ///
@@ -553,7 +554,7 @@ impl Control {
         self.ask(|reply| Command::Register { target, service, member, registered: false, reply }).await
     }
 
-    /// Undoes [`deregister`](Self::deregister): the member starts again, as `initial`.
+    /// Undoes [`deregister`](Self::deregister): the member starts again as `initial`.
     ///
     /// # Errors
     ///
@@ -567,7 +568,7 @@ impl Control {
         self.ask(|reply| Command::Register { target, service, member, registered: true, reply }).await
     }
 
-    /// Reports that a connection to `address` failed: the members there get a reach probe at once.
+    /// Reports that a connection to `address` failed: its members get a reach probe at once.
     pub fn report_failed_dial(&self, address: std::net::SocketAddr) {
         // The prober ends with the process.
         let _ = self.failed_dials.send(address);

@@ -1,7 +1,7 @@
-//! The host names of nodes: resolved at the start, on a reload, and again whenever a TTL is over.
+//! Host names of nodes: resolved at the start, on a reload, and again whenever a TTL expires.
 //!
-//! What is answered goes to the owner as every change does, and is refused there where it leads to the gateway itself or to
-//! clients. A name that is not answered, or refused, keeps its last address.
+//! Answers are sent to the owner like every change. The owner refuses an answer with an address of the gateway itself
+//! or of clients. A name without an accepted answer keeps its last address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -23,31 +23,31 @@ use super::inventory::Inventory;
 use super::owner::{ChangeError, Command, RETRY};
 use crate::model::DnsName;
 
-/// How long one name may take, over all name servers and retries.
+/// Time limit for one name, over all name servers and retries.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// How long one name server may take to answer a question.
+/// Time limit for one query to one name server.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// The shortest time between two questions for a name: a TTL of 0 is common.
+/// Minimum time between two queries for a name: a TTL of 0 is common.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// The longest: lines of `/etc/hosts` have no TTL.
+/// Maximum time between two queries: entries of `/etc/hosts` have no TTL.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// What is known of a node's host name.
+/// A node's host name with its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeName {
     /// The name.
     pub name: DnsName,
-    /// Where it leads as far as the gateway goes there; `None`: nowhere yet.
+    /// The address in use; `None`: none yet.
     pub address: Option<IpAddr>,
     /// Why the latest answer is not in use; `None`: it is.
     pub problem: Option<String>,
 }
 
 impl NodeName {
-    /// What is wrong, in a sentence; `None`: nothing.
+    /// The problem, in a sentence; `None`: no problem.
     #[must_use]
     pub fn complaint(&self) -> Option<String> {
         let (name, problem) = (&self.name, self.problem.as_ref()?);
@@ -62,12 +62,12 @@ impl NodeName {
     }
 }
 
-/// A request to resolve names now; answered when the result is in force.
+/// A request to resolve names now; answered when the result is applied.
 pub(super) type Learn = (BTreeSet<DnsName>, oneshot::Sender<()>);
 
-/// The names, and who asks for them.
+/// The names with their latest answers.
 pub(super) struct NodeNames {
-    /// Which name servers are asked; empty: the machine's.
+    /// The name servers; empty: the machine's.
     servers: Vec<SocketAddr>,
     known: BTreeMap<DnsName, NameState>,
     published: watch::Sender<Vec<NodeName>>,
@@ -77,10 +77,10 @@ pub(super) struct NodeNames {
 struct NameState {
     /// The latest answer.
     latest: Option<IpAddr>,
-    /// The one that the owner took.
+    /// The answer that the owner applied.
     in_force: Option<IpAddr>,
     problem: Option<String>,
-    /// When it is asked for again.
+    /// When it is resolved again.
     due: Instant,
 }
 
@@ -92,17 +92,17 @@ impl NodeNames {
         Self { servers, known: BTreeMap::new(), published: watch::Sender::default(), events }
     }
 
-    /// The names, as they become known.
+    /// A receiver of the names' states.
     pub(super) fn published(&self) -> watch::Receiver<Vec<NodeName>> {
         self.published.subscribe()
     }
 
-    /// What the names lead to by the latest answers.
+    /// The latest answer of each name.
     fn answers(&self) -> BTreeMap<DnsName, IpAddr> {
         self.known.iter().filter_map(|(name, known)| Some((name.clone(), known.latest?))).collect()
     }
 
-    /// Asks for `names`, all at once.
+    /// Resolves `names` concurrently.
     pub(super) async fn ask(&mut self, names: BTreeSet<DnsName>) {
         if names.is_empty() {
             return;
@@ -133,7 +133,8 @@ impl NodeNames {
         mut learn: mpsc::Receiver<Learn>,
         stop: CancellationToken,
     ) {
-        // Names of what was saved, or of a config that others published, are in no file of this gateway's.
+        // The first inventory may have names of the saved state or of another gateway's config, which are not in this
+        // gateway's file.
         inventories.mark_changed();
         let work = async {
             loop {
@@ -154,7 +155,7 @@ impl NodeNames {
                         (names.into_iter().filter(|name| !self.known.contains_key(name)).collect(), None)
                     }
                     () = is_due => {
-                        // Names of a reload that was refused, and of nodes that are gone.
+                        // Removes names of a refused reload, and of removed nodes.
                         let names = inventories.borrow().host_names();
                         self.known.retain(|name, _| names.contains(name));
                         let now = Instant::now();
@@ -165,7 +166,7 @@ impl NodeNames {
                 self.ask(names).await;
                 self.put_in_force(&commands).await;
                 if let Some(reply) = reply {
-                    // A reload that is given up has no receiver any more.
+                    // Fails if the reload was given up.
                     let _ = reply.send(());
                 }
             }
@@ -173,8 +174,8 @@ impl NodeNames {
         stop.run_until_cancelled(work).await;
     }
 
-    /// Lets the owner take the latest answers: all together, as two names may change places; or else one by one, so that
-    /// one that leads astray holds up no other.
+    /// Submits the latest answers to the owner: all together, as two names may swap addresses; if that is refused, one
+    /// by one, so that a bad answer does not block the others.
     pub(super) async fn put_in_force(&mut self, commands: &mpsc::UnboundedSender<Command>) {
         let is_new = |known: &NameState| known.latest.is_some() && known.latest != known.in_force;
         let new: Vec<DnsName> =
@@ -192,7 +193,7 @@ impl NodeNames {
                     Err(error) => {
                         known.problem = Some(chain(&error));
                         if !matches!(error, ChangeError::Plan(_)) {
-                            // Nothing is wrong with the address.
+                            // The address itself was not refused.
                             known.due = Instant::now() + RETRY;
                         }
                     }
@@ -202,7 +203,7 @@ impl NodeNames {
         self.publish();
     }
 
-    /// Publishes the resolved names, and records what changed.
+    /// Publishes the state of the names, and records changes.
     fn publish(&self) {
         let now: Vec<NodeName> = self
             .known
@@ -233,8 +234,8 @@ impl NodeNames {
 }
 
 impl NameState {
-    /// Takes an answer. Of several addresses the one in use stays, then the one that was chosen last, else the lowest is taken:
-    /// the order of answers changes from one to the next.
+    /// Applies an answer. Of several addresses the one in use is preferred, then the latest one, then the lowest: the
+    /// order changes from answer to answer.
     fn take(&mut self, answer: Resolution, now: Instant) {
         match answer {
             Ok((addresses, valid_until)) => {
@@ -260,8 +261,8 @@ async fn offer(
     answer.await.map_err(|_| ChangeError::Stopping)?.map(drop)
 }
 
-/// A new resolver for every round, so that `/etc/resolv.conf` and `/etc/hosts` may change, and nothing is cached
-/// beyond its TTL.
+/// Creates a resolver for each round, so that changes of `/etc/resolv.conf` and `/etc/hosts` apply, and nothing is
+/// cached beyond its TTL.
 fn resolver(servers: &[SocketAddr], strategy: LookupIpStrategy) -> Result<TokioResolver, NetError> {
     let mut builder = if servers.is_empty() {
         TokioResolver::builder_tokio()?
@@ -282,8 +283,7 @@ fn resolver(servers: &[SocketAddr], strategy: LookupIpStrategy) -> Result<TokioR
     builder.build()
 }
 
-/// Asks for IPv4 addresses, and for those of IPv6 only where there are none: a question that fails must not move a target to
-/// the other family.
+/// Queries IPv4 addresses, and IPv6 only if there are none: a failed query must not move a target to the other family.
 async fn look_up([ipv4, ipv6]: &[TokioResolver; 2], name: &DnsName) -> Resolution {
     let asked = async {
         match ipv4.lookup_ip(name.as_str()).await {
@@ -293,7 +293,7 @@ async fn look_up([ipv4, ipv6]: &[TokioResolver; 2], name: &DnsName) -> Resolutio
     };
     match timeout(WITHIN, asked).await.unwrap_or(Err(NetError::Timeout)) {
         Ok(found) => {
-            // An IPv4 address that is mapped into IPv6 is that address.
+            // An IPv4-mapped IPv6 address is the IPv4 address.
             let all: Vec<IpAddr> = found.iter().map(|ip| ip.to_canonical()).collect();
             let fit: Vec<IpAddr> = all.iter().copied().filter(|ip| !is_of_link(*ip)).collect();
             if fit.is_empty() {
@@ -311,7 +311,7 @@ async fn look_up([ipv4, ipv6]: &[TokioResolver; 2], name: &DnsName) -> Resolutio
     }
 }
 
-/// Whether an address means something on one link alone, or is that of many: among them that of a cloud's metadata.
+/// Whether an address is link-local or multicast; this includes the clouds' metadata addresses.
 fn is_of_link(ip: IpAddr) -> bool {
     ip.is_multicast()
         || match ip {

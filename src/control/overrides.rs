@@ -1,7 +1,8 @@
-//! What operators set by command, over the inventory: faults, zonal shifts, deregistered targets, the pace of lifecycles.
+//! What operators set by command, on top of the inventory: faults, zonal shifts, deregistered targets, the pace of
+//! lifecycles.
 //!
-//! Each is one key of the state store, below `overrides/`. What the config says too is not saved, so that the config counts
-//! again once the command is taken back.
+//! Each is one key of the state store, below `overrides/`. A value that the config has too is not saved, so that the
+//! config applies again once the command is undone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,12 +31,12 @@ pub enum FaultOrigin {
     Config,
 }
 
-/// A fault that waits for its time or is in force.
+/// A fault that is scheduled or active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultRecord {
-    /// The fault as it was asked for.
+    /// The fault as requested.
     pub fault: Arc<Fault>,
-    /// When it was set: its times count from here, through restarts too.
+    /// When it was set: its times count from here, also over restarts.
     pub since: Timestamp,
     /// Who set it.
     #[serde(skip)]
@@ -43,7 +44,7 @@ pub struct FaultRecord {
     /// Whether it has begun.
     #[serde(skip)]
     pub begun: bool,
-    /// Distinguishes its timers from those of an earlier fault of this name; 0: they are not started.
+    /// Distinguishes its timers from those of an earlier fault of this name; 0: not started.
     #[serde(skip)]
     pub(super) epoch: u64,
 }
@@ -66,7 +67,7 @@ impl FaultRecord {
         self.fault.lasts.map(|lasts| self.begins().plus(lasts))
     }
 
-    /// The fault as the plan takes it: once it has begun, it no longer waits.
+    /// The fault for the plan: without a delay once it has begun.
     fn in_force(&self) -> Arc<Fault> {
         if self.begun && !self.fault.after.is_zero() {
             Arc::new(Fault { after: Duration::ZERO, ..Fault::clone(&self.fault) })
@@ -81,7 +82,7 @@ impl FaultRecord {
 pub struct Shift {
     /// The load balancer.
     pub service: VpceServiceId,
-    /// The zone that is shifted away from.
+    /// The zone from which traffic is shifted away.
     pub zone: Zone,
     /// Since when.
     pub since: Timestamp,
@@ -94,11 +95,11 @@ pub struct Shift {
 /// A process that was deregistered from its target group.
 type DeregisteredMember = (VpceServiceId, TargetId, String);
 
-/// A fault of the config that is not in force.
+/// A fault of the config that is not active.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SuppressedFault {
     fault: Arc<Fault>,
-    /// A command removed it; false: it expired.
+    /// Whether a command removed it; otherwise it expired.
     by_command: bool,
 }
 
@@ -107,19 +108,19 @@ struct SuppressedFault {
 pub(super) struct OperatorOverrides {
     /// Faults by name.
     pub(super) faults: BTreeMap<String, FaultRecord>,
-    /// Faults of the config that were cleared or are over; another fault of that name is not affected.
+    /// Faults of the config that were cleared or have ended; another fault of that name is not affected.
     absent: BTreeMap<String, SuppressedFault>,
     /// Zonal shifts.
     pub(super) shifts: BTreeMap<(VpceServiceId, Zone), Shift>,
     /// Processes that were deregistered.
     pub(super) deregistered: BTreeSet<DeregisteredMember>,
-    /// How quickly lifecycles proceed; `None`: as the config says.
+    /// The pace of lifecycles; `None`: the config's.
     pub(super) pace: Option<Pace>,
-    /// Where several gateways share the state: by fault, when one of them last moved its target.
+    /// If several gateways share the state: when each fault last moved its target.
     moves: BTreeMap<String, FaultMove>,
 }
 
-/// A move that a fault made.
+/// A move by a fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct FaultMove {
     fault: Arc<Fault>,
@@ -127,15 +128,15 @@ struct FaultMove {
 }
 
 impl OperatorOverrides {
-    /// Puts them into the desired state.
+    /// Applies them to the desired state.
     pub(super) fn apply_to(&self, desired: &mut Desired) {
         desired.faults = self.faults.iter().map(|(name, record)| (name.clone(), record.in_force())).collect();
         desired.shifted_zones = self.shifts.keys().cloned().collect();
         desired.deregistered.clone_from(&self.deregistered);
     }
 
-    /// These over a config's faults: those that are new begin now, those that are the same go on, and so does every one
-    /// that a command set.
+    /// Merges these overrides with a config's faults: new faults begin now; unchanged ones, and all that a command set,
+    /// continue.
     #[must_use]
     pub(super) fn over(mut self, config: &BTreeMap<String, Arc<Fault>>, now: Timestamp) -> Self {
         self.faults.retain(|name, record| {
@@ -152,8 +153,8 @@ impl OperatorOverrides {
         self
     }
 
-    /// These after `before`: a fault or a shift that is the same goes on, with its timers, and so does what the config's
-    /// faults have come to here.
+    /// Keeps the progress of `before`: an unchanged fault or shift continues with its timers, and ended faults of the
+    /// config stay ended.
     #[must_use]
     pub(super) fn keeping_progress_of(mut self, before: &Self) -> Self {
         for (name, record) in &mut self.faults {
@@ -179,7 +180,7 @@ impl OperatorOverrides {
         self
     }
 
-    /// Takes a fault back; `config`: what the config says. Whether there was one.
+    /// Clears a fault; `config` are the config's faults. Returns whether there was one.
     pub(super) fn clear(&mut self, name: &str, config: &BTreeMap<String, Arc<Fault>>, by_command: bool) -> bool {
         let Some(record) = self.faults.remove(name) else { return false };
         if let Some(fault) = config.get(name) {
@@ -189,26 +190,27 @@ impl OperatorOverrides {
         true
     }
 
-    /// When `fault` last moved its target; another fault of that name has not.
+    /// When `fault` last moved its target; moves by another fault of that name do not count.
     pub(super) fn latest_move(&self, fault: &Arc<Fault>) -> Option<Timestamp> {
         self.moves.get(&fault.name).filter(|made| made.fault == *fault).map(|made| made.at)
     }
 
-    /// Remembers that `fault` moves its target.
+    /// Records that `fault` moved its target.
     pub(super) fn note_move(&mut self, fault: &Arc<Fault>, at: Timestamp) {
         self.moves.insert(fault.name.clone(), FaultMove { fault: Arc::clone(fault), at });
     }
 
-    /// A name for a fault that has none: its type, and the first number that is free.
+    /// A name for a fault without one: its type, and the first free number.
     pub(super) fn free_name(&self, fault: &Fault) -> String {
         let label = fault.kind.label();
         let free = |number: &usize| !self.faults.contains_key(&format!("{label}-{number}"));
-        // One more than there are faults can't be taken by all of them.
+        // There is one more number than faults, so one is free.
         let number = (1..=self.faults.len() + 1).find(free).unwrap_or_default();
         format!("{label}-{number}")
     }
 
-    /// Removes deregistrations and zonal shifts whose cluster or service is removed: the next one of that name starts without them.
+    /// Removes deregistrations and zonal shifts of a removed cluster or service, so that the next one of that name
+    /// starts without them.
     pub(super) fn forget_absent(&mut self, desired: &Desired) {
         let projects = || desired.projects.iter();
         self.deregistered.retain(|(service, target, _)| {
@@ -224,12 +226,12 @@ impl OperatorOverrides {
         });
     }
 
-    /// Whether the shift that this timer ends is still in force.
+    /// Whether the shift of this timer is still active.
     pub(super) fn is_shift(&self, key: &(VpceServiceId, Zone), epoch: u64) -> bool {
         self.shifts.get(key).is_some_and(|shift| shift.epoch == epoch)
     }
 
-    /// The keys and values that are saved.
+    /// The saved keys and values.
     pub(super) fn saved(&self) -> BTreeMap<String, Vec<u8>> {
         let mut saved = BTreeMap::new();
         let mut put = |key: String, value: Vec<u8>| saved.insert(format!("{OVERRIDES}{key}"), value);
@@ -249,14 +251,14 @@ impl OperatorOverrides {
         if let Some(pace) = self.pace {
             put("pace".to_owned(), json(&pace));
         }
-        // One whose fault is over or cleared would be in the way of the next fault of that name.
+        // A record of a fault that has ended or was cleared would affect the next fault of that name.
         for (name, made) in self.moves.iter().filter(|(name, _)| self.faults.contains_key(*name)) {
             put(format!("moved/{}", coded(name)), json(made));
         }
         saved
     }
 
-    /// What an earlier process saved, without what is over at `now`.
+    /// Reads the saved overrides, without those that have ended at `now`.
     ///
     /// # Errors
     ///
@@ -302,7 +304,7 @@ impl OperatorOverrides {
     }
 }
 
-/// A text as one segment of a key: two texts never make one key.
+/// Encodes text as one segment of a key, injectively.
 fn coded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }

@@ -1,5 +1,5 @@
-//! The one task that owns the desired state. Every change is a message to it and takes the same way: desired state,
-//! plan, bind, save, open, publish, retarget, close.
+//! The task that owns the desired state. Every change is a message to it and takes the same steps: desired state, plan,
+//! bind, save, open, publish, retarget, close.
 
 use std::any::Any;
 use std::collections::{BTreeMap, HashMap};
@@ -35,36 +35,36 @@ use crate::plan::{
     compile, diff,
 };
 
-/// Why a change was refused. Nothing of it was done.
+/// Why a change was refused. A refused change has no effect.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// The plan's rules forbid it.
+    /// The plan refuses it.
     #[error(transparent)]
     Plan(#[from] PlanErrors),
-    /// What was asked for can't be.
+    /// The requested edit is not possible.
     #[error(transparent)]
     Edit(#[from] EditError),
-    /// A socket can't be had.
+    /// A socket can't be bound.
     #[error("{}", .0.join("\n"))]
     Bind(Vec<String>),
-    /// It can't be made durable.
+    /// It can't be saved.
     #[error("cannot save the change")]
     Save(#[from] SavedError),
-    /// The config is wrong.
+    /// The config is invalid.
     #[error("{0}")]
     Config(String),
     /// There is no such target.
     #[error("there is no target `{target}`{}; `plgw plan` lists the targets", .service.as_ref().map(|s| format!(" on {s}")).unwrap_or_default())]
     NoSuchTarget {
-        /// What was asked for.
+        /// The requested target.
         target: TargetId,
-        /// On which load balancer.
+        /// The requested load balancer.
         service: Option<VpceServiceId>,
     },
     /// More than one load balancer has a target of this name.
     #[error("target `{target}` is on {services}; name the load balancer on which to move it")]
     AmbiguousTarget {
-        /// What was asked for.
+        /// The requested target.
         target: TargetId,
         /// Those load balancers.
         services: String,
@@ -72,12 +72,12 @@ pub enum ChangeError {
     /// There is no such fault.
     #[error("there is no fault `{name}`; set are: {known}")]
     NoSuchFault {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// What there is.
+        /// The existing faults.
         known: String,
     },
-    /// A fault says nothing that can be done.
+    /// A fault is invalid.
     #[error("fault `{name}`: {problem}")]
     BadFault {
         /// Its name.
@@ -85,17 +85,17 @@ pub enum ChangeError {
         /// What is wrong with it.
         problem: String,
     },
-    /// There is no such zone to shift away from.
+    /// There is no such zone.
     #[error("no endpoint of {services} has an address in zone `{zone}`; zones with addresses: {known}")]
     NoSuchZone {
-        /// What was asked for.
+        /// The requested zone.
         zone: Zone,
-        /// On which load balancers.
+        /// The load balancers in question.
         services: String,
-        /// What there is.
+        /// Their zones.
         known: String,
     },
-    /// Another zone is shifted away from already.
+    /// Traffic is already shifted away from another zone.
     #[error(
         "{service} is shifted away from zone `{shifted}`; end that first, one zone at a time can be shifted away from"
     )]
@@ -108,18 +108,18 @@ pub enum ChangeError {
     /// There is no such gateway among those that share the state.
     #[error("there is no gateway `{gateway}`; `plgw gateways list` lists those that share this state")]
     NoSuchGateway {
-        /// What was asked for.
+        /// The requested gateway.
         gateway: GatewayId,
     },
-    /// A gateway is not forgotten while it may live.
+    /// A gateway can't be forgotten while it may live.
     #[error("gateway `{gateway}` was heard of {} s ago; stop it first, it leaves by itself then", .heard.as_secs())]
     GatewayLives {
-        /// What was asked for.
+        /// The requested gateway.
         gateway: GatewayId,
-        /// How long ago.
+        /// Time since its last renewal.
         heard: Duration,
     },
-    /// The process stops.
+    /// The process is stopping.
     #[error("the gateway is stopping")]
     Stopping,
 }
@@ -130,24 +130,24 @@ impl ChangeError {
         matches!(self, Self::Save(SavedError::Store(StoreError::OutcomeUnknown { .. })))
     }
 
-    /// Whether it writes more than a change may: [`SavedError::TooManyKeys`].
+    /// Whether it writes more keys than one change may: [`SavedError::TooManyKeys`].
     pub(crate) fn is_too_large(&self) -> bool {
         matches!(self, Self::Save(SavedError::TooManyKeys { .. }))
     }
 
-    /// Whether another writer was first.
+    /// Whether another writer committed first.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Save(SavedError::Store(StoreError::Conflict { .. })))
     }
 }
 
-/// How long a transition that can't be made waits until it is tried again.
+/// Delay before a failed transition is retried.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 
-/// How often a change is made again on what another gateway left, before it is refused.
+/// How often a change is repeated on another gateway's state before it is refused.
 pub(super) const REPLAYS: usize = 5;
 
-/// Makes a change on the latest state; where another gateway that shares it was first, again on what that one left.
+/// Makes a change on the latest state, and repeats it if another gateway that shares the state committed first.
 macro_rules! replayed {
     ($owner:ident, $change:expr) => {{
         let mut replays = 0;
@@ -164,38 +164,38 @@ macro_rules! replayed {
 }
 pub(super) use replayed;
 
-/// A change of the inventory, with its answer.
+/// A change of the inventory, with its result.
 pub(super) type Edit = Box<dyn Fn(&mut Draft) -> Result<Box<dyn Any + Send>, EditError> + Send + Sync>;
 
 /// A message to the owner.
 pub(super) enum Command {
     /// Change the inventory.
     Edit { edit: Edit, reply: oneshot::Sender<Result<Box<dyn Any + Send>, ChangeError>> },
-    /// Let lives go on at another pace.
+    /// Set the pace of lifecycles.
     SetPace { pace: Pace, reply: oneshot::Sender<Result<(), ChangeError>> },
-    /// Let the next transition happen now; the answer says whether there was one.
+    /// Execute the next transition now; the reply says whether there was one.
     Push { reply: oneshot::Sender<Result<bool, ChangeError>> },
-    /// The inventory is another now.
+    /// Replace the inventory.
     Inventory { desired: Box<Result<Desired, String>>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
-    /// Give a target another port.
+    /// Move a target to another port.
     Move {
         target: TargetId,
         service: Option<VpceServiceId>,
         port: Option<ListenerPort>,
         reply: oneshot::Sender<Result<Moved, ChangeError>>,
     },
-    /// Shift away from a zone, or end that.
+    /// Start or end a zonal shift.
     Shift {
         service: Option<VpceServiceId>,
         zone: Zone,
         away: bool,
-        /// How long; `None`: until it is ended.
+        /// The duration; `None`: until it is ended.
         lasts: Option<Duration>,
         reply: oneshot::Sender<Result<Generation, ChangeError>>,
     },
-    /// A zonal shift's time is over.
+    /// A zonal shift expires.
     ShiftEnds { service: VpceServiceId, zone: Zone, epoch: u64 },
-    /// Take processes out of their group, or put them back; the answer names them.
+    /// Deregister or register processes; the reply names them.
     Register {
         target: TargetId,
         service: Option<VpceServiceId>,
@@ -203,65 +203,65 @@ pub(super) enum Command {
         registered: bool,
         reply: oneshot::Sender<Result<Vec<String>, ChangeError>>,
     },
-    /// A zone's addresses were found not to answer, or to answer again.
+    /// A zone's addresses stopped answering, or answer again.
     Silent { zone: Zone, silent: bool, reply: oneshot::Sender<Result<Generation, ChangeError>> },
-    /// Set a fault; `replace`: also one whose name is taken.
+    /// Set a fault; `replace`: also if the name is in use.
     SetFault { fault: Fault, replace: bool, reply: oneshot::Sender<Result<FaultRecord, ChangeError>> },
-    /// Take a fault back, or all of them; the answer says how many.
+    /// Clear a fault, or all faults; the reply is their number.
     ClearFaults { name: Option<String>, reply: oneshot::Sender<Result<usize, ChangeError>> },
-    /// A fault's time has come.
+    /// A fault begins, acts or ends.
     FaultDue { name: String, epoch: u64, due: FaultPhase },
-    /// The head of the shared state is this one; the answer says whether it is in force here.
+    /// Apply the shared state at this head; the reply says whether that succeeded.
     Follow { head: Option<Entry>, done: oneshot::Sender<bool> },
-    /// Listen at the addresses of these claims and no others, and answer those that some gateway serves.
+    /// Serve exactly these claims; DNS answers with the addresses that any gateway serves.
     Serve { serving: Serving, reply: oneshot::Sender<Served> },
-    /// Stop waiting for a gateway that is gone for good; the answer is the number of its ports.
+    /// Stop waiting for a gateway that is gone; the reply is the number of its ports.
     Forget { gateway: GatewayId, reply: oneshot::Sender<Result<usize, ChangeError>> },
-    /// What the host names of nodes lead to now.
+    /// Apply the addresses of nodes' host names.
     Resolved { addresses: BTreeMap<DnsName, IpAddr>, reply: oneshot::Sender<Result<Generation, ChangeError>> },
-    /// The draining interval of an unhealthy member is over.
+    /// The draining interval of an unhealthy member has ended.
     StillUnhealthy(MemberKey),
-    /// The flows of a member that left its group are gone, or their time is.
+    /// A deregistered member has drained.
     Left(MemberKey),
-    /// A closed listener's flows are gone, or their time is.
+    /// A closed listener has drained.
     Drained(VpceServiceId, ListenerPort),
 }
 
-/// Who decided what is put in force.
+/// Who decided a change.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Decision<'a> {
-    /// This gateway: it is saved, and refused where a listener can't be bound.
+    /// This gateway: the change is saved, and refused if a listener can't be bound.
     Own,
-    /// The claims of gateways, which are stored separately: nothing is saved, and it is refused in the same way.
+    /// The claims of gateways, which are stored separately: nothing is saved; refused if a listener can't be bound.
     Claims,
-    /// Another gateway, which holds these ports: nothing is saved, and listeners that can't be bound are tried again.
+    /// Another gateway, with these ports: nothing is saved, and failed binds are retried.
     Elsewhere(&'a PortAllocations),
 }
 
-/// What is due of a fault.
+/// The phase of a fault that is due.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FaultPhase {
     Begin,
     End,
 }
 
-/// A port move, done.
+/// A completed port move.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Moved {
     /// The target.
     pub target: TargetId,
     /// Its load balancer.
     pub service: VpceServiceId,
-    /// The port that drains now.
+    /// The old port, which drains.
     pub from: ListenerPort,
-    /// The port that it has now.
+    /// The new port.
     pub to: ListenerPort,
 }
 
-/// A listener on its way out: the old port of a moved target accepts for a moment longer.
+/// A listener that is about to close: the old port of a moved target accepts for a while longer.
 pub(super) struct RetiringListener {
     listener: Arc<Listener>,
-    /// Ends its grace.
+    /// Cancelled to close it at once.
     hurry: CancellationToken,
     is_closed: watch::Receiver<bool>,
 }
@@ -270,31 +270,31 @@ pub(super) struct RetiringListener {
 pub(super) struct Owner<P: Plane> {
     pub(super) plane: Arc<P>,
     pub(super) desired: Desired,
-    /// What the config names.
+    /// The config.
     pub(super) config: ConfigBase,
-    /// What there is.
+    /// The inventory.
     pub(super) inventory: Arc<Inventory>,
-    /// How the two differ, as it is saved.
+    /// The difference between the two, in its saved form.
     pub(super) resources: ApiResources,
-    /// What the config file says, where several gateways share the state and its config.
+    /// The config of the file, if several gateways share the state and its config.
     pub(super) file: Option<ConfigBase>,
-    /// Listeners that another gateway decided and that can't be bound here, and why.
+    /// Listeners of another gateway's change that can't be bound here, and why.
     pub(super) unbound: BTreeMap<SocketAddr, String>,
-    /// Another process serves as this gateway.
+    /// Whether another process serves as this gateway.
     pub(super) is_taken: bool,
     pub(super) shared_status: watch::Sender<SharedStatus>,
-    /// What operators set, and the config's faults.
+    /// Operators' overrides, and the config's faults.
     pub(super) overrides: OperatorOverrides,
-    /// The same, for readers.
+    /// The overrides for readers.
     pub(super) published_overrides: watch::Sender<Arc<OperatorOverrides>>,
-    /// The latest clock of a fault or a shift.
+    /// The latest epoch of a fault's or a shift's timers.
     pub(super) epoch: u64,
-    /// The receivers of snapshots.
+    /// Publishes the inventory.
     pub(super) inventories: watch::Sender<Arc<Inventory>>,
-    /// The config's.
+    /// The pace of the config.
     pub(super) configured_pace: Pace,
     pub(super) pace: watch::Sender<Pace>,
-    /// Transitions wait until then, after one that failed.
+    /// No transition before this time, after a failed one.
     pub(super) not_before: tokio::time::Instant,
     pub(super) held: PortAllocations,
     pub(super) saved: Saved,
@@ -309,16 +309,16 @@ pub(super) struct Owner<P: Plane> {
     pub(super) move_grace: Duration,
     pub(super) drains: TaskTracker,
     pub(super) stop: CancellationToken,
-    /// Targets that are gone and whose ports still drain.
+    /// Removed targets whose ports still drain.
     pub(super) leaving: BTreeMap<(VpceServiceId, ListenerPort), TargetView>,
     /// Closed listeners that still drain, by port.
     pub(super) draining: HashMap<(VpceServiceId, ListenerPort), usize>,
-    /// Listeners that the snapshot no longer has, by address, until they are closed.
+    /// Listeners that are no longer in the snapshot, by address, until they are closed.
     pub(super) retiring: HashMap<SocketAddr, RetiringListener>,
 }
 
 impl<P: Plane> Owner<P> {
-    /// Takes commands and health results until the process stops.
+    /// Handles commands and health results until the process stops.
     pub(super) async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
@@ -345,7 +345,7 @@ impl<P: Plane> Owner<P> {
                     }
                 }
                 () = its_time => if let Some((_, due)) = due {
-                    // What does not happen is logged, and is due again.
+                    // A failed transition is logged, and due again.
                     let _ = self.advance(&due).await;
                 },
                 Some(event) = health.recv() => {
@@ -360,7 +360,7 @@ impl<P: Plane> Owner<P> {
     }
 
     async fn obey(&mut self, command: Command) {
-        // The caller may have gone; the change stays in force.
+        // The caller may be gone; the change stays.
         match command {
             due @ (Command::FaultDue { .. } | Command::ShiftEnds { .. }) if self.is_cut_off() => self.later(RETRY, due),
             Command::Inventory { desired, reply } => {
@@ -423,7 +423,7 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Takes over an inventory, keeping overrides and health.
+    /// Replaces the inventory, keeping overrides and health.
     async fn replace_inventory(&mut self, inventory: Result<Desired, String>) -> Result<Generation, ChangeError> {
         let outcome = match inventory {
             Ok(desired) => self.reload(&desired).await,
@@ -448,7 +448,7 @@ impl<P: Plane> Owner<P> {
         outcome
     }
 
-    /// Takes over what the config names, under what the APIs made or changed.
+    /// Applies a config below the API's changes.
     pub(super) async fn rebase(&mut self, config: ConfigBase) -> Result<Generation, ChangeError> {
         let inventory = config.inventory.clone().with(&self.resources)?;
         let overrides = self.overrides.clone().over(&config.faults, Timestamp::now());
@@ -472,7 +472,7 @@ impl<P: Plane> Owner<P> {
         Ok(answer)
     }
 
-    /// Lets the next transition happen; whether there was one.
+    /// Executes the next transition; returns whether there was one.
     async fn push(&mut self) -> Result<bool, ChangeError> {
         match lifecycle::pushed(&self.inventory) {
             Some(due) => self.advance(&due).await.map(|()| true),
@@ -480,8 +480,8 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Lets a transition happen; one that can't be is a failure of the thing itself. An error means that neither could be
-    /// recorded: all is as before, and due again.
+    /// Executes a transition. If that is refused, the object is marked as failed. An error means that neither could be
+    /// saved: nothing is changed, and the transition is due again.
     async fn advance(&mut self, due: &DueTransition) -> Result<(), ChangeError> {
         let now = Timestamp::now();
         let mut inventory = (*self.inventory).clone();
@@ -499,7 +499,7 @@ impl<P: Plane> Owner<P> {
         Err(error)
     }
 
-    /// Makes `inventory` what there is. Where the plan has no part in the change, it is saved and shown alone.
+    /// Applies `inventory`. If the plan does not depend on the change, it is only saved and published.
     async fn adopt(&mut self, inventory: Inventory, always: bool) -> Result<Generation, ChangeError> {
         let mut desired = self.desired_of(&inventory);
         let mut overrides = self.overrides.clone();
@@ -523,7 +523,7 @@ impl<P: Plane> Owner<P> {
         Ok(self.snapshots.borrow().generation)
     }
 
-    /// What the plan is to be made of where there is `inventory`: with this gateway's own health and members that drain.
+    /// The desired state for `inventory`, with this gateway's own health and draining members.
     pub(super) fn desired_of(&self, inventory: &Inventory) -> Desired {
         let mut desired = inventory.desired();
         desired.health = self.desired.health.clone();
@@ -537,7 +537,7 @@ impl<P: Plane> Owner<P> {
         desired
     }
 
-    /// Takes over what the host names of nodes lead to.
+    /// Applies the addresses of nodes' host names.
     async fn resolved(&mut self, addresses: &BTreeMap<DnsName, IpAddr>) -> Result<Generation, ChangeError> {
         if *addresses == self.desired.resolved {
             return Ok(self.snapshots.borrow().generation);
@@ -562,7 +562,7 @@ impl<P: Plane> Owner<P> {
         let mut desired = self.desired.clone();
         desired.moves.insert((service.clone(), target.clone()), to);
         self.apply(desired).await?;
-        // The ledger keeps the port from here on.
+        // From here on the ledger has the port.
         self.desired.moves.clear();
         tracing::info!(target.id = %target, from = from.get(), to = to.get(), "target moved to another port");
         let message = format!("{target} moved from port {from} to port {to}; port {from} drains");
@@ -570,7 +570,7 @@ impl<P: Plane> Owner<P> {
         Ok(Moved { target: target.clone(), service, from, to })
     }
 
-    /// The one target of that name.
+    /// The target with this name; an error if there are several.
     pub(super) fn find(&self, target: &TargetId, service: Option<&VpceServiceId>) -> Result<TargetView, ChangeError> {
         let snapshot = Arc::clone(&self.snapshots.borrow());
         let fits = |view: &&TargetView| view.id == *target && service.is_none_or(|wanted| view.service == *wanted);
@@ -585,7 +585,7 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// The lowest port of the load balancer that is neither held nor draining.
+    /// The lowest port of the load balancer that is neither assigned nor draining.
     fn free_port(&self, service: &VpceServiceId) -> Option<ListenerPort> {
         let range = self
             .desired
@@ -611,7 +611,7 @@ impl<P: Plane> Owner<P> {
                 && let Some(interval) = self.draining_interval(&event.key.service)
             {
                 if before == Some(TargetState::Unhealthy) {
-                    // Its interval is over already.
+                    // Its interval has already ended.
                 } else {
                     state = TargetState::UnhealthyDraining;
                     if before != Some(state) {
@@ -624,11 +624,11 @@ impl<P: Plane> Owner<P> {
         self.apply_or_log(desired).await;
     }
 
-    /// Logs a change of health, once: a change of reach alone, as the first failed check has it, is not one.
+    /// Logs a health change once. A change of reach alone, as by the first failed check, is not one.
     fn note_health(&self, event: &HealthEvent, before: Option<TargetState>) {
         let HealthEvent { key, address, state, reason, cause, reach } = event;
         let (reach, cause) = (reach.map(ConnectError::label), cause.map(ConnectError::label));
-        // The draining interval is a part of being unhealthy.
+        // The draining interval is part of being unhealthy.
         let is_same = before == Some(*state)
             || (before == Some(TargetState::UnhealthyDraining) && *state == TargetState::Unhealthy)
             || (before.is_none() && *state == TargetState::Initial);
@@ -649,7 +649,7 @@ impl<P: Plane> Owner<P> {
         self.events.record(EventKind::Health, severity, key.target.as_str(), message);
     }
 
-    /// Records what another snapshot means for zones and endpoints.
+    /// Records changes of zones and endpoints.
     fn note_changes(&self, old: &Snapshot, new: &Snapshot) {
         for view in &new.zones {
             let before = old.zones.iter().find(|zone| zone.service == view.service && zone.zone == view.zone);
@@ -671,7 +671,7 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// How long an unhealthy member of the load balancer is `unhealthy.draining`; `None`: not at all.
+    /// How long an unhealthy member of the load balancer is `unhealthy.draining`; `None`: it never is.
     fn draining_interval(&self, service: &VpceServiceId) -> Option<Duration> {
         let services = self.desired.projects.iter().flat_map(|project| &project.services);
         let attributes = &services.into_iter().find(|candidate| candidate.id == *service)?.attributes;
@@ -679,12 +679,12 @@ impl<P: Plane> Owner<P> {
         (!attributes.terminate_on_unhealthy && !interval.is_zero()).then_some(interval)
     }
 
-    /// Tells itself something after a while.
+    /// Sends a command to this task after a delay.
     pub(super) fn later(&self, after: Duration, command: Command) {
         let (commands, stop) = (self.commands.clone(), self.stop.clone());
         self.drains.spawn(async move {
             if stop.run_until_cancelled(tokio::time::sleep(after)).await.is_some() {
-                // The owner is gone only when the process stops.
+                // The owner is gone only if the process is stopping.
                 let _ = commands.send(command);
             }
         });
@@ -699,14 +699,14 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Applies a change that has no caller to answer; an error is logged.
+    /// Applies a change without a caller; errors are logged.
     pub(super) async fn apply_or_log(&mut self, desired: Desired) {
         if let Err(error) = self.apply(desired).await {
             tracing::error!(reason = chain(&error), "a change of health could not be applied");
         }
     }
 
-    /// Makes `overrides` those in force: all or nothing.
+    /// Applies `overrides`: all or nothing.
     pub(super) async fn set_overrides(&mut self, overrides: OperatorOverrides) -> Result<Generation, ChangeError> {
         let mut desired = self.desired.clone();
         overrides.apply_to(&mut desired);
@@ -724,7 +724,7 @@ impl<P: Plane> Owner<P> {
         outcome
     }
 
-    /// The same for what no client waits for; false when it has to be tried again.
+    /// The same without a caller; false when it must be retried.
     pub(super) async fn set_overrides_or_log(&mut self, overrides: OperatorOverrides) -> bool {
         let outcome = self.set_overrides(overrides).await;
         if let Err(error) = &outcome {
@@ -735,7 +735,7 @@ impl<P: Plane> Owner<P> {
 
     async fn set_pace(&mut self, pace: Pace) -> Result<(), ChangeError> {
         let mut overrides = self.overrides.clone();
-        // Gateways that share the state may have another one in their configs.
+        // Gateways that share the state may have another fault in their configs.
         let is_shared = self.saved.gateway().is_some();
         overrides.pace = (is_shared || pace != self.configured_pace).then_some(pace);
         self.set_overrides(overrides).await.map(drop)
@@ -752,17 +752,17 @@ impl<P: Plane> Owner<P> {
         self.publish_draining();
         self.release_idle_ports().await;
         if self.leaving.remove(&key).is_some() {
-            // It shows no longer.
+            // Removes it from the snapshot.
             self.apply_or_log(self.desired.clone()).await;
         }
     }
 
-    /// The one way in for every change of this gateway's.
+    /// Applies a change of this gateway; every change passes through here.
     pub(super) async fn apply(&mut self, desired: Desired) -> Result<Generation, ChangeError> {
         self.put_in_force(desired, Decision::Own).await
     }
 
-    /// The same for what is decided and not saved again.
+    /// The same for a decision that is not saved again.
     pub(super) async fn put_in_force(
         &mut self,
         desired: Desired,
@@ -787,7 +787,7 @@ impl<P: Plane> Owner<P> {
         let mut snapshot = Arc::new(snapshot);
         self.make_way(&changes).await;
         let (bound, unbound) = self.plane.bind(&changes, &snapshot);
-        // Another gateway's decision stays in force, and so does the rest of it here.
+        // Another gateway's decision stays, so the rest of it is applied here.
         let is_elsewhere = matches!(decision, Decision::Elsewhere(_));
         let may_fail = |address: &SocketAddr| is_elsewhere || self.unbound.contains_key(address);
         if unbound.keys().any(|address| !may_fail(address)) {
@@ -820,8 +820,8 @@ impl<P: Plane> Owner<P> {
         Ok(generation)
     }
 
-    /// The targets that are gone, once `snapshot` is in force, and whose ports drain: a port that is closed with its
-    /// target, not with its endpoint, and that no other target has yet.
+    /// The targets that `snapshot` no longer has and whose ports drain: ports that were closed with their target, not
+    /// with their endpoint, and that no other target has.
     fn leaving(
         &self,
         old: &Snapshot,
@@ -846,19 +846,19 @@ impl<P: Plane> Owner<P> {
         self.leaving.clone().into_iter().chain(gone).collect()
     }
 
-    /// Closes, now, what still retires at an address that is to be opened again.
+    /// Closes retiring listeners at addresses that are about to be opened.
     async fn make_way(&mut self, changes: &Changes) {
         self.retiring.retain(|_, retiring| !*retiring.is_closed.borrow());
         for listener in &changes.open {
             if let Some(mut retiring) = self.retiring.remove(&listener.address) {
                 retiring.hurry.cancel();
-                // Its task ends without a word only when the process stops.
+                // The sender is dropped without a value only if the process is stopping.
                 let _ = retiring.is_closed.wait_for(|closed| *closed).await;
             }
         }
     }
 
-    /// What holds of an endpoint holds for the old port of a moved target too, while that still accepts.
+    /// Applies an endpoint's current access rules to the retiring ports of moved targets.
     async fn guard_retiring(&mut self, snapshot: &Arc<Snapshot>) {
         let mut changes = Changes::default();
         for retiring in self.retiring.values_mut() {
@@ -879,7 +879,7 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Drops the health of removed members: one that comes back starts with initial health.
+    /// Drops the health of removed members, so that a member that returns starts as `initial`.
     fn forget_absent_members(&mut self, snapshot: &Snapshot) {
         let present: std::collections::BTreeSet<_> = snapshot
             .listeners
@@ -894,8 +894,8 @@ impl<P: Plane> Owner<P> {
             .retain(|(service, target, member), _| present.contains(&(service, target, member.as_str())));
     }
 
-    /// Releases ports that were given up and that this process does not have open: its flows there are gone, or nothing
-    /// listened on them (a paused cluster, no endpoint). Other gateways that share the ledger release them for themselves.
+    /// Releases unassigned ports that this process does not have open: their flows have ended, or nothing listened on
+    /// them (a paused cluster, no endpoint). Other gateways that share the ledger release them for themselves.
     pub(super) async fn release_idle_ports(&mut self) {
         if self.is_cut_off() {
             return;
@@ -918,20 +918,20 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Saves that ports are free again.
+    /// Saves released ports.
     async fn keep(&mut self, held: PortAllocations) {
         match self.saved.save(&held, &self.resources, &self.overrides).await {
             Ok(()) => self.held = held,
-            // Another gateway's change is about to be followed, and these are released after it.
+            // Another gateway's change will be followed first, and the ports are released after it.
             Err(SavedError::Store(StoreError::Conflict { .. })) if self.saved.gateway().is_some() => {
                 tracing::debug!("ports are released after another gateway's change");
             }
-            // They stay set aside: better a few ports fewer than one given twice.
+            // The ports stay reserved: better to have fewer ports than to assign one twice.
             Err(error) => tracing::error!(reason = chain(&error), "cannot release ports"),
         }
     }
 
-    /// Lets the flows of members end that left a group, or that are to be terminated.
+    /// Drains the flows of members that left a group, or ends them.
     fn part(&self, changes: &Changes) {
         for leave in changes.leave.iter().cloned() {
             let key = MemberKey {
@@ -944,15 +944,15 @@ impl<P: Plane> Owner<P> {
             self.drains.spawn(async move {
                 let parted = stop.run_until_cancelled(plane.leave(leave)).await;
                 if parted.is_some() && reason == DrainReason::Deregistered {
-                    // The owner is gone only when the process stops.
+                    // The owner is gone only if the process is stopping.
                     let _ = commands.send(Command::Left(key));
                 }
             });
         }
     }
 
-    /// Closes what the new snapshot no longer has, and lets it drain. A moved target's old port accepts for a moment
-    /// longer: clients that resolved just before still come there.
+    /// Closes listeners that are not in the new snapshot, and drains them. A moved target's old port accepts for a
+    /// while longer, for clients that have just resolved it.
     fn retire(&mut self, old: &Snapshot, changes: &Changes) {
         for (address, reason) in &changes.close {
             let Some(listener) = old.listeners.get(address) else { continue };
@@ -967,7 +967,7 @@ impl<P: Plane> Owner<P> {
             }
             let grace = if *reason == DrainReason::Moved { self.move_grace } else { Duration::ZERO };
             let cut = match reason {
-                // Its flows run on: it is new ones that may be another gateway's.
+                // Its flows continue; only new ones may belong to another gateway.
                 DrainReason::ClaimLost => None,
                 DrainReason::Deregistered if !group.terminate_on_deregistration => None,
                 reason => Some(*reason),
@@ -983,7 +983,7 @@ impl<P: Plane> Owner<P> {
                 closed.send_replace(true);
                 plane.drain(open, delay, cut).await;
                 if let Some((service, port)) = key {
-                    // The owner is gone only when the process stops.
+                    // The owner is gone only if the process is stopping.
                     let _ = commands.send(Command::Drained(service, port));
                 }
             };
@@ -1002,7 +1002,7 @@ impl<P: Plane> Owner<P> {
     }
 }
 
-/// Members that have just left a group that is still there drain in it.
+/// Keeps members that have just left a remaining group as draining.
 fn keep_draining(desired: &mut Desired, changes: &Changes) -> bool {
     let deregistered = changes.leave.iter().filter(|leave| leave.reason == DrainReason::Deregistered);
     let before = desired.draining.len();

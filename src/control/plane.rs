@@ -1,4 +1,4 @@
-//! The data plane as control sees it.
+//! The interface of the data plane for control.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,30 +11,31 @@ use crate::plan::{Changes, Listener, MemberRemoval, Snapshot};
 
 /// Carries out the changes of a snapshot. `app` implements it, so that control does not depend on the data plane.
 pub trait Plane: Send + Sync + 'static {
-    /// Sockets that are bound and do not listen yet; dropped, they are closed and nothing has happened.
+    /// Bound sockets that do not listen yet. Dropping them undoes the bind.
     type Bound: Send;
-    /// What was open on an address when it was closed.
+    /// The flows that were open on an address when it was closed.
     type Open: Send;
 
-    /// Binds what can be had of whatever `changes` opens; and a sentence for every address that can't be had.
+    /// Binds the listeners that `changes` opens; returns a message for each address that can't be bound.
     fn bind(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> (Self::Bound, BTreeMap<SocketAddr, String>);
 
-    /// Listens and accepts on what was bound. Done when new connections are taken.
+    /// Starts listening and accepting on bound sockets. Completes when new connections are accepted.
     fn open(&self, bound: Self::Bound, snapshot: &Arc<Snapshot>) -> impl Future<Output = ()> + Send;
 
-    /// New flows take the new routes; what the snapshot no longer has beside listeners is closed.
+    /// Applies the new routes to new flows, and closes what the snapshot no longer has besides listeners.
     fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>) -> impl Future<Output = ()> + Send;
 
-    /// Accepts no more at the address of `listener`; done when its sockets are closed. What is open is that of its target.
+    /// Stops accepting at the address of `listener`; completes when its sockets are closed. Returns the open flows of
+    /// its target.
     fn close(&self, listener: &Arc<Listener>) -> impl Future<Output = Self::Open> + Send;
 
-    /// Lets the flows of a member end that left its group; done when they have ended or their time is over. Called after
-    /// [`retarget`](Self::retarget), so no flow starts there any more.
+    /// Drains the flows of a member that left its group; completes when they have ended or the time limit passes.
+    /// Called after [`retarget`](Self::retarget), so no new flow starts there.
     fn leave(&self, leave: MemberRemoval) -> impl Future<Output = ()> + Send {
         let _ = leave;
         std::future::ready(())
     }
 
-    /// Waits for flows to end, at most for `delay`; cuts what is left then, if `cut` gives the reason.
+    /// Waits for flows to end, at most for `delay`; then cuts the rest, if `cut` gives a reason.
     fn drain(&self, open: Self::Open, delay: Duration, cut: Option<DrainReason>) -> impl Future<Output = ()> + Send;
 }

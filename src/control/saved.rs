@@ -1,5 +1,5 @@
-//! What outlives the process, in the form of the state store: one key per load balancer's ledger, one for the endpoint
-//! indexes, one per object that an API made or changed, one per override of an operator.
+//! The saved state in the state store: one key per load balancer's ledger, one for the endpoint indexes, one per object
+//! that an API created or changed, one per override.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,10 +24,11 @@ const PORTS: &str = "ports/";
 /// Endpoint indexes.
 const INDEXES: &str = "endpoints/indexes";
 
-/// The most keys of a change where several gateways share the store: it is one commit, so that they see it whole.
+/// Maximum number of keys of a change if several gateways share the store: it is one commit, so that the others see it
+/// whole.
 const MAXIMUM_SHARED_KEYS: usize = MAXIMUM_COMMIT_OPERATIONS - shared::OPERATIONS;
 
-/// What the store has.
+/// The state that was read from the store.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Loaded {
     pub(super) held: PortAllocations,
@@ -37,12 +38,12 @@ pub(super) struct Loaded {
 
 type Written = BTreeMap<StateKey, (Bytes, Revision)>;
 
-/// What is known of the store.
+/// The last known state of the store.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// The state, with the revisions that a save compares with.
+    /// The values, with the revisions that a save compares.
     written: Written,
-    /// The state that several gateways share. `None`: the store is this process' alone.
+    /// The state that several gateways share. `None`: the store is not shared.
     shared: Option<Shared>,
 }
 
@@ -53,20 +54,20 @@ impl Known {
     }
 }
 
-/// The way to the store.
+/// Access to the store.
 #[derive(Debug)]
 pub(super) struct Saved {
     store: Arc<dyn StateStore>,
     pub(super) known: Known,
-    /// The outcome of a commit is not known, so `known` has to be read again before anything is written.
+    /// The outcome of a commit is unknown, so `known` has to be read again before the next write.
     in_doubt: bool,
-    /// Why the last save that had something to write failed.
+    /// Why the last save failed.
     pub(super) problem: watch::Sender<Option<String>>,
 }
 
 impl Saved {
-    /// Reads what an earlier process held, what the APIs made, and the overrides. Where the store is this process' alone, its
-    /// flows are gone with it, so nothing of it drains any more; `shared`: it is not.
+    /// Reads the state of an earlier process, the API's objects, and the overrides. If the store is not `shared`, the
+    /// earlier process' flows are gone, so no port drains any more.
     pub(super) async fn load(store: Arc<dyn StateStore>, shared: Option<Shared>) -> Result<(Self, Loaded), SavedError> {
         let entries = store.range("").await?.entries;
         let shared = shared.map(|shared| shared.read(&entries)).transpose()?;
@@ -83,32 +84,33 @@ impl Saved {
         self.known.shared.as_ref()
     }
 
-    /// Where several gateways share the store: this one's id.
+    /// This gateway's id, if several gateways share the store.
     pub(super) fn gateway(&self) -> Option<&GatewayId> {
         self.shared().map(|shared| &shared.id)
     }
 
-    /// Lets ports that drain wait for all gateways that may have them open.
+    /// Makes draining ports wait for all gateways that may have them open.
     pub(super) fn wait_for_known(&self, held: &mut PortAllocations) {
         if let Some(shared) = self.shared() {
             held.wait_for(&shared.gateways());
         }
     }
 
-    /// Takes over a config of all gateways, to be published with the next save; the one before. Where the store is this
-    /// process' alone, there is none.
+    /// Sets the config of all gateways, which the next save publishes; returns the previous one. Does nothing if the
+    /// store is not shared.
     pub(super) fn set_config(&mut self, config: impl FnOnce() -> Bytes) -> Option<Bytes> {
         self.known.shared.as_mut().map(|shared| shared.set_config(config()))
     }
 
-    /// Makes all of it durable: only what changed is written, all of it or nothing. A change that takes more operations
-    /// than a commit may have is written in parts, new values first; a part that is not written is with the next save. Where
-    /// several gateways share the store, such a change is refused, as the others would see half of it.
+    /// Saves the state: only changes are written, all of them or none. A change with more operations than one commit
+    /// may have is written in parts, new values first; a failed part is written with the next save. If several gateways
+    /// share the store, such a change is refused, as the others would see half of it.
     ///
     /// # Errors
     ///
-    /// After [`StoreError::OutcomeUnknown`] the next save first reads what the store has, and then makes it what is held.
-    /// Where several gateways share the store, [`StoreError::Conflict`] when another one was first: [`Saved::absorb`].
+    /// After [`StoreError::OutcomeUnknown`] the next save first reads the store, and then overwrites it with the
+    /// current state. If several gateways share the store, [`StoreError::Conflict`] when another one committed first:
+    /// [`Saved::absorb`].
     pub(super) async fn save(
         &mut self,
         held: &PortAllocations,
@@ -132,11 +134,11 @@ impl Saved {
         outcome
     }
 
-    /// Saves what is held, and that `gateway` has nothing open any more: no port waits for it from now on.
+    /// Saves the state and removes `gateway` from the known ones: no port waits for it any more.
     ///
     /// # Errors
     ///
-    /// As [`Saved::save`]; the gateway is as known as it was.
+    /// As [`Saved::save`]; the gateway is still known.
     pub(super) async fn forget(
         &mut self,
         gateway: &GatewayId,
@@ -154,7 +156,7 @@ impl Saved {
         outcome
     }
 
-    /// Whether `gateway` may have listeners open, as far as the state says.
+    /// Whether `gateway` may have listeners open, according to the state.
     pub(super) fn knows(&self, gateway: &GatewayId) -> bool {
         self.shared().is_some_and(|shared| shared.knows(gateway))
     }
@@ -174,7 +176,7 @@ impl Saved {
         Ok(())
     }
 
-    /// The transactions that make of what was written what is wanted; one, where several gateways share the store.
+    /// The transactions that turn the saved state into `wanted`; a single one if several gateways share the store.
     fn commits(&self, wanted: &BTreeMap<StateKey, Bytes>) -> Vec<Txn> {
         let before = |key: &StateKey| self.known.written.get(key);
         let puts = wanted.iter().filter(|(key, value)| before(key).is_none_or(|(written, _)| written != *value));
@@ -223,7 +225,7 @@ impl Saved {
         }
     }
 
-    /// The same where others write too.
+    /// The same for a shared store.
     async fn commit_shared(&mut self, txn: Txn) -> Result<(), SavedError> {
         let keys = txn.puts.len() + txn.deletes.len();
         if keys > MAXIMUM_SHARED_KEYS {
@@ -232,7 +234,7 @@ impl Saved {
         let Some(shared) = &mut self.known.shared else { return Ok(()) };
         let (marked, mark) = shared.mark(txn.clone());
         let revision = shared.send(&*self.store, &marked, &mark).await?;
-        // Other gateways may have written since; that is absorbed later.
+        // Other gateways may have written since; their changes are absorbed later.
         shared.happened(mark, revision);
         self.has_written(txn, revision);
         Ok(())
@@ -244,11 +246,10 @@ impl Saved {
         txn.deletes.iter().for_each(|key| drop(written.remove(key)));
     }
 
-    /// What others changed since; `None` when nothing. It counts as known once [`Saved::exchange`] has it.
-    ///
+    /// Reads the changes of other gateways; `None` if there are none. They take effect with [`Saved::exchange`].
     /// # Errors
     ///
-    /// Those of [`Shared::read`], and of what the entries say.
+    /// Those of [`Shared::read`], and of invalid entries.
     pub(super) async fn absorb(&self) -> Result<Option<(Loaded, Known)>, SavedError> {
         let Some(shared) = self.shared() else { return Ok(None) };
         let head = self.store.range(HEAD).await?.entries;
@@ -258,7 +259,7 @@ impl Saved {
         self.read().await.map(Some)
     }
 
-    /// What the store has now, to be taken over by [`Saved::exchange`].
+    /// Reads the whole state, which takes effect with [`Saved::exchange`].
     ///
     /// # Errors
     ///
@@ -269,13 +270,13 @@ impl Saved {
         Ok((loaded(&entries)?, Known { written: written(entries), shared }))
     }
 
-    /// Goes by `known` from now on; what it went by before.
+    /// Replaces the known state; returns the previous one.
     pub(super) fn exchange(&mut self, known: Known) -> Known {
         std::mem::replace(&mut self.known, known)
     }
 }
 
-/// What entries of the store say; keys of others are left alone.
+/// Parses the entries of the store; keys of other programs are ignored.
 fn loaded(entries: &[Entry]) -> Result<Loaded, SavedError> {
     let mut held = PortAllocations::default();
     let (mut resources, mut overrides) = (Vec::new(), Vec::new());
@@ -313,12 +314,12 @@ mod tests {
 
     const SERVICE: &str = "vpce-svc-02863655456245e5c";
 
-    /// `n` objects that an API made.
+    /// `n` objects of an API.
     fn resources(n: usize) -> ApiResources {
         (0..n).map(|n| (format!("{RESOURCES}vpc/{n}"), n.to_string().into_bytes())).collect()
     }
 
-    /// A ledger in which `port` is held.
+    /// A ledger with one assigned port.
     fn held(port: u16) -> PortAllocations {
         let ledger = format!(r#"{{"held":{{"Cluster0/a":{port}}},"draining":[]}}"#);
         let ledgers = [(SERVICE.parse().unwrap(), serde_json::from_str(&ledger).unwrap())].into();
@@ -331,7 +332,7 @@ mod tests {
     }
 
     impl Saver {
-        /// With one ledger and one object saved.
+        /// Starts with one saved ledger and one saved object.
         async fn start() -> Self {
             let store = Arc::new(FailingStore::new());
             let (saved, _) = Saved::load(store.clone(), None).await.expect("an empty store");
@@ -344,7 +345,7 @@ mod tests {
             self.saved.save(&held(port), &resources(objects), &OperatorOverrides::default()).await
         }
 
-        /// What another process would find.
+        /// The state that another process would read.
         async fn there(&self) -> (PortAllocations, ApiResources) {
             let (_, loaded) = Saved::load(self.store.clone(), None).await.expect("readable");
             (loaded.held, loaded.resources)
@@ -438,7 +439,7 @@ mod tests {
         saver
     }
 
-    /// The ports and the objects that are saved, with the number of changes.
+    /// The saved ports and objects, with the number of changes.
     async fn shared_state(store: &FailingStore) -> (PortAllocations, ApiResources, u64) {
         let entries = store.range("").await.expect("readable").entries;
         let head = entries.iter().find(|entry| entry.key.as_str() == HEAD).expect("a head");

@@ -1,8 +1,9 @@
-//! What gateways that share a state store write beside the state itself, so that their changes have one order.
+//! Additional keys of a state store that gateways share, which give their changes one order.
 //!
-//! Every change compares and rewrites one key, [`HEAD`]. So of two changes at once one is refused and made again on what
-//! the other left: no address, port or index is given twice, whichever keys the two write. The same transaction writes a
-//! text of the gateway's own below [`LAST`], by which it finds out whether a change with an unknown outcome happened.
+//! Every change compares and rewrites one key, [`HEAD`]. Of two concurrent changes one is refused and repeated on the
+//! other's result, so no address, port or index is assigned twice, whichever keys the changes write. The same
+//! transaction writes the gateway's own key below [`LAST`], from which it learns whether a change with an unknown
+//! outcome happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,18 +17,18 @@ use super::saved_error::SavedError;
 use super::store::{Entry, ExpectedRevision, Revision, StateKey, StateStore, StoreError, Txn, json};
 use crate::model::GatewayId;
 
-/// In every change; also the prefix to watch for all of them.
+/// Written by every change; also the prefix to watch for changes.
 pub(super) const HEAD: &str = "head";
-/// By gateway: its latest change.
+/// Prefix of each gateway's latest change.
 const LAST: &str = "last/";
-/// By gateway: it may serve, although nothing is heard of it; a [`KnownGateway`].
+/// Prefix of each gateway that may have ports open, even if it is not seen; a [`KnownGateway`].
 pub(super) const KNOWN: &str = "known/";
 
-/// How this version writes the shared state. One that writes what this one would misread has a greater number, and writes in that
-/// way once every known gateway can read it.
+/// The format in which this version writes the shared state. A version with a format that this one would misread has a
+/// greater number, and uses that format once every known gateway can read it.
 pub(super) const FORMAT: u32 = 1;
 
-/// The operations that a change has beside its own; three of them are those of a gateway that is forgotten.
+/// Additional operations of each change; three of them are for a forgotten gateway.
 pub(super) const OPERATIONS: usize = 8;
 
 /// How often a change with an unknown outcome is sent.
@@ -36,18 +37,18 @@ const SENDS: usize = 3;
 /// The latest change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Head {
-    /// How many changes there were.
+    /// The number of changes so far.
     pub(super) seq: u64,
-    /// Who made it.
+    /// The gateway that made it.
     pub(super) by: GatewayId,
-    /// When, by that gateway's clock.
+    /// The time, by that gateway's clock.
     at: Timestamp,
-    /// The format of the state from this change on: the lowest one of all known gateways.
+    /// The format of the state from this change on: the lowest of all known gateways.
     #[serde(default = "first_format")]
     format: u32,
 }
 
-/// What is known of a gateway for as long as it may serve.
+/// A gateway that may have ports open.
 #[derive(Debug, Serialize, Deserialize)]
 struct KnownGateway {
     /// The latest format that it reads.
@@ -55,37 +56,37 @@ struct KnownGateway {
     format: u32,
 }
 
-/// The format of what says none.
+/// The format of a record without one.
 fn first_format() -> u32 {
     1
 }
 
-/// Whether the gateway's id is this process'.
+/// Whether this process holds the gateway's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum IdHold {
     Held,
-    /// It is to be taken with the next change; the key is expected to be so.
+    /// Not yet: the next change takes it, expecting this revision of the key.
     Free(ExpectedRevision),
 }
 
-/// What this gateway knows of the others.
+/// This gateway's view of the shared keys.
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) id: GatewayId,
     /// This process.
     holder: Holder,
     claim: IdHold,
-    /// The config of all gateways as the next change is to leave it; empty: none is published yet.
+    /// The config of all gateways that the next change writes; empty: none is published yet.
     config: Bytes,
     /// The config that is in the store.
     config_in_force: Bytes,
-    /// The change that this gateway's state is, with its revision.
+    /// The latest change that this gateway has applied, with its revision.
     head: Option<(Head, Revision)>,
-    /// All that may have listeners open, with the latest format that each reads.
+    /// All gateways that may have listeners open, with the latest format that each reads.
     known: BTreeMap<GatewayId, u32>,
-    /// A gateway that the next change takes out of `known`.
+    /// A gateway that the next change removes from `known`.
     pub(super) forgotten: Option<GatewayId>,
-    /// How many changes this process tried.
+    /// The number of changes that this process has tried.
     tried: u64,
     /// The latest of them that happened.
     happened: Option<u64>,
@@ -93,7 +94,7 @@ pub(super) struct Shared {
     joined: Revision,
 }
 
-/// What a change leaves of these keys once it has happened.
+/// The state of these keys after a change has happened.
 pub(super) struct Mark {
     head: Head,
     number: u64,
@@ -101,11 +102,11 @@ pub(super) struct Mark {
 }
 
 impl Shared {
-    /// For the process `holder`, which serves as the gateway `id` once its first change has happened.
+    /// Prepares to serve as the gateway `id`; takes effect with the first change.
     ///
     /// # Errors
     ///
-    /// [`SavedError::Taken`] while another process does.
+    /// [`SavedError::Taken`] while another process serves as it.
     pub(super) async fn join(store: &dyn StateStore, id: GatewayId, holder: Holder) -> Result<Self, SavedError> {
         let claim = IdHold::Free(holder::vacancy(store, &id, &holder).await?);
         Ok(Self {
@@ -123,7 +124,7 @@ impl Shared {
         })
     }
 
-    /// Whether a change is due although the state itself is as it is saved: it joins, or publishes a config.
+    /// Whether a change is due although the state is saved: to join, or to publish a config.
     pub(super) fn is_due(&self) -> bool {
         self.claim != IdHold::Held
             || !self.is_known()
@@ -131,7 +132,7 @@ impl Shared {
             || self.config_in_force != self.config
     }
 
-    /// Whether this gateway is known as one of this version.
+    /// Whether the store lists this gateway with this version's format.
     fn is_known(&self) -> bool {
         self.known.get(&self.id) == Some(&FORMAT)
     }
@@ -146,22 +147,22 @@ impl Shared {
         self.known.keys().all(|known| *known == self.id)
     }
 
-    /// All that may have listeners open, this one too.
+    /// All gateways that may have listeners open, including this one.
     pub(super) fn gateways(&self) -> BTreeSet<GatewayId> {
         self.known.keys().chain([&self.id]).cloned().collect()
     }
 
-    /// The config of all gateways as the next change leaves it; empty: none is published yet.
+    /// The config of all gateways that the next change writes; empty: none is published yet.
     pub(super) fn config(&self) -> &Bytes {
         &self.config
     }
 
-    /// Takes over another one, to be published with the next change; the one before.
+    /// Sets the config that the next change publishes; returns the previous one.
     pub(super) fn set_config(&mut self, config: Bytes) -> Bytes {
         std::mem::replace(&mut self.config, config)
     }
 
-    /// Makes `txn` a change: the next one after the one that is known.
+    /// Turns `txn` into the change that follows the latest known one.
     pub(super) fn mark(&mut self, txn: Txn) -> (Txn, Mark) {
         self.tried += 1;
         let format = self.known.values().copied().min().unwrap_or(FORMAT).min(FORMAT);
@@ -190,13 +191,13 @@ impl Shared {
         (txn, mark)
     }
 
-    /// Sends the change `txn` of `mark` until it is known whether it happened. It happens once at most: all of what is sent
-    /// expects one head, and leaves another.
+    /// Sends the change `txn` of `mark` until its outcome is known. It happens at most once: every attempt expects the
+    /// same head and replaces it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] when another change was first, and [`StoreError::OutcomeUnknown`] when it cannot be found out; after any
-    /// other error it did not happen.
+    /// [`StoreError::Conflict`] when another change came first, [`StoreError::OutcomeUnknown`] when the outcome can't
+    /// be determined; after any other error it did not happen.
     pub(super) async fn send(&self, store: &dyn StateStore, txn: &Txn, mark: &Mark) -> Result<Revision, StoreError> {
         let mut unknown = None;
         for _ in 0..SENDS {
@@ -204,7 +205,7 @@ impl Shared {
                 Ok(revision) => return Ok(revision),
                 Err(error @ StoreError::OutcomeUnknown { .. }) => unknown = Some(error),
                 Err(error) if unknown.is_none() => return Err(error),
-                // What became of the one that was sent before is to be read.
+                // The next read shows the outcome of the previous attempt.
                 Err(_) => {}
             }
             let Ok(view) = store.range("").await else { break };
@@ -220,7 +221,7 @@ impl Shared {
         Err(unknown.expect("whatever else ends the loop returns"))
     }
 
-    /// The change of `mark` happened, with `revision`.
+    /// Records that the change of `mark` happened with `revision`.
     pub(super) fn happened(&mut self, mark: Mark, revision: Revision) {
         self.head = Some((mark.head, revision));
         if self.claim != IdHold::Held {
@@ -235,13 +236,13 @@ impl Shared {
         self.happened = Some(mark.number);
     }
 
-    /// The same gateway, with what `entries` say of the others.
+    /// The same gateway, updated from `entries`.
     ///
     /// # Errors
     ///
-    /// [`SavedError::Newer`] for a state in a later format, [`SavedError::Taken`] when another process serves as this gateway,
-    /// [`SavedError::Lost`] when changes are gone that this gateway has seen, and [`SavedError::Value`] for what this version does
-    /// not write.
+    /// [`SavedError::Newer`] for a state in a later format, [`SavedError::Taken`] when another process serves as this
+    /// gateway, [`SavedError::Lost`] when changes are missing that this gateway has seen, and [`SavedError::Value`] for
+    /// an unreadable value.
     pub(super) fn read(&self, entries: &[Entry]) -> Result<Self, SavedError> {
         let claim = IdHold::Free(ExpectedRevision::Absent);
         let mut shared = Self { claim, head: None, known: BTreeMap::new(), happened: None, ..self.clone() };
@@ -278,7 +279,7 @@ impl Shared {
             }
         }
         let revision = |of: &Self| of.head.as_ref().map(|(_, at)| *at);
-        // With its place among the known ones, another gateway took its latest change away.
+        // When another gateway forgot this one, it also deleted this one's latest change.
         let was_forgotten = self.knows(&self.id) && !shared.knows(&self.id);
         let is_missing = shared.happened < self.happened && !was_forgotten;
         if shared.seq() < self.seq() || revision(&shared) < revision(self) || is_missing {
@@ -290,7 +291,7 @@ impl Shared {
         Ok(shared)
     }
 
-    /// The number of this process' change whose text is `last`; `None`: it is another process'.
+    /// The number of this process' change with the text `last`; `None`: another process made it.
     fn number_of(&self, last: &[u8]) -> Option<u64> {
         std::str::from_utf8(last).ok()?.strip_prefix(self.holder.process())?.strip_prefix('.')?.parse().ok()
     }
@@ -303,8 +304,7 @@ impl Shared {
         self.head.as_ref().map_or(ExpectedRevision::Absent, |(_, at)| ExpectedRevision::At(*at))
     }
 
-    /// Whether the change that is known is the latest one, as the key of the head says. A store that was restored gives a revision
-    /// twice, so the value counts too.
+    /// Whether `head` is the latest known change. A restored store may reuse a revision, so the value is compared too.
     pub(super) fn is_at(&self, head: Option<&Entry>) -> bool {
         match (head, &self.head) {
             (None, None) => true,
@@ -315,7 +315,7 @@ impl Shared {
         }
     }
 
-    /// The number of the change that is known; 0: none.
+    /// The number of the latest known change; 0: none.
     pub(super) fn seq(&self) -> u64 {
         self.head.as_ref().map_or(0, |(head, _)| head.seq)
     }
@@ -331,31 +331,31 @@ impl Shared {
     }
 }
 
-/// This gateway's access to the state that it shares with others.
+/// This gateway's access to the shared state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SharedStatus {
-    /// This gateway; `None`: it shares no state.
+    /// This gateway; `None`: the state is not shared.
     pub gateway: Option<GatewayId>,
-    /// The number of the latest change that is in force here.
+    /// The number of the latest change that is applied here.
     pub applied: u64,
     /// Since when the store does not answer, and why.
     pub unreachable: Option<(Timestamp, String)>,
-    /// Why the latest change is not in force here.
+    /// Why the latest change is not applied here.
     pub behind: Option<String>,
-    /// Why listeners that another gateway decided are not open here.
+    /// Why listeners of another gateway's change are not open here.
     pub unbound: Vec<String>,
-    /// The config file says something else than the config of all gateways.
+    /// Whether the config file differs from the config of all gateways.
     pub file_differs: bool,
 }
 
 impl SharedStatus {
-    /// Whether changes are refused, or clients are.
+    /// Whether changes or clients are refused.
     #[must_use]
     pub fn is_severe(&self) -> bool {
         self.unreachable.is_some() || self.behind.is_some() || !self.unbound.is_empty()
     }
 
-    /// What is wrong, in sentences without a full stop, those that matter most first; `at` writes a moment.
+    /// The problems in sentences without a full stop, most important first; `at` formats a time.
     #[must_use]
     pub fn problems(&self, at: impl Fn(Timestamp) -> String) -> Vec<String> {
         let unreachable = self.unreachable.as_ref().map(|(since, reason)| {

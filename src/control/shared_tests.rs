@@ -26,24 +26,24 @@ use crate::plan::{Changes, Gate, Listener};
 /// The gateways of a test.
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
-/// The store as one gateway reaches it.
+/// A gateway's connection to the store.
 #[derive(Debug)]
 struct Connection {
     inner: Mutex<Arc<dyn StateStore>>,
-    /// What happens to its calls.
+    /// How its calls behave.
     state: watch::Sender<Reach>,
     calls: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// They are answered.
+    /// Calls are answered.
     There,
-    /// They wait, as those of a process that is stopped.
+    /// Calls wait, as those of a stopped process.
     Paused,
-    /// They fail.
+    /// Calls fail.
     Cut,
-    /// Changes happen and their answers get lost; reads are answered.
+    /// Changes happen but their responses are lost; reads are answered.
     Mute,
 }
 
@@ -90,10 +90,10 @@ impl StateStore for Connection {
 
 type OpenPort = (VpceServiceId, TargetId, u16);
 
-/// Remembers what is open, draining listeners too, until a test lets their flows end.
+/// Records open ports, including those of draining listeners until a test ends their flows.
 #[derive(Debug, Default)]
 struct Ports {
-    /// Ports that another process has.
+    /// Ports that another process has bound.
     taken: Mutex<BTreeSet<u16>>,
     open: Mutex<Vec<OpenPort>>,
     ended: watch::Sender<u64>,
@@ -166,7 +166,7 @@ impl Gateway {
         Ok(Self { control, ports, connection, stop })
     }
 
-    /// Ends the process; `crashes`: without a word to the store.
+    /// Ends the process; `crashes`: without leaving.
     async fn end(&self, crashes: bool) {
         self.connection.state.send_replace(if crashes { Reach::Cut } else { Reach::There });
         self.stop.cancel();
@@ -177,7 +177,7 @@ impl Gateway {
         self.control.shared_status().borrow().clone()
     }
 
-    /// Waits until it says of the shared state what `is_so` wants.
+    /// Waits until its status of the shared state satisfies `is_so`.
     async fn says(&self, is_so: impl FnMut(&SharedStatus) -> bool) -> SharedStatus {
         let mut status = self.control.shared_status();
         let found = status.wait_for(is_so).await.expect("it is there");
@@ -216,7 +216,7 @@ impl Gateway {
     }
 }
 
-/// What is saved.
+/// The saved state.
 async fn saved(store: &Arc<dyn StateStore>) -> (PortAllocations, Inventory, u64) {
     let reader = Shared::join(&**store, "reader".parse().unwrap(), Holder::new(None, None)).await.expect("it is free");
     let (_, loaded) = Saved::load(Arc::clone(store), Some(reader)).await.expect("readable");
@@ -226,7 +226,7 @@ async fn saved(store: &Arc<dyn StateStore>) -> (PortAllocations, Inventory, u64)
     (loaded.held, base.with(&loaded.resources).expect("readable"), head["seq"].as_u64().unwrap())
 }
 
-/// Whatever happened, nothing was given twice, and no port belongs to one target while a gateway has it open for another.
+/// Invariant: nothing was assigned twice, and no port belongs to one target while a gateway has it open for another.
 async fn check(store: &Arc<dyn StateStore>, ports: &[Arc<Ports>]) {
     let (held, inventory, _) = saved(store).await;
     let mut addresses = BTreeSet::new();
@@ -245,13 +245,13 @@ async fn check(store: &Arc<dyn StateStore>, ports: &[Arc<Ports>]) {
         let ledger = held.ledgers.get(&service).expect("a ledger");
         let drains = ledger.draining().any(|drains| drains.get() == port);
         let holder = ledger.ports().find(|(_, held)| held.get() == port).map(|(holder, _)| holder.clone());
-        // A gateway binds and opens only what is saved, and follows what others saved; so what it has open is either the
-        // target's still, or waits for it.
+        // A gateway binds and opens only what is saved, and follows what others saved; so a port that it has open
+        // either still belongs to the target, or waits for this gateway.
         assert!(drains || holder == Some(target.clone()), "port {port} of {target} is {holder:?}'s while it is open");
     }
 }
 
-/// Waits until every gateway goes by the latest change.
+/// Waits until every gateway has applied the latest change.
 async fn caught_up(store: &Arc<dyn StateStore>, gateways: &[Gateway]) {
     let views = || {
         let view = |gateway: &Gateway| {
@@ -262,7 +262,7 @@ async fn caught_up(store: &Arc<dyn StateStore>, gateways: &[Gateway]) {
         };
         gateways.iter().map(view).collect::<Vec<_>>()
     };
-    // Lifecycles go on for a while; the clock is virtual.
+    // Lifecycles continue for a while; the clock is virtual.
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_secs(2)).await;
         let (held, inventory, seq) = saved(store).await;
@@ -392,7 +392,7 @@ async fn gateways_share_a_state_in_etcd() {
     check(&store, &gateways.iter().map(|gateway| Arc::clone(&gateway.ports)).collect::<Vec<_>>()).await;
 }
 
-/// The same, by the real clock: etcd goes away for one gateway, and forgets what that one has not seen.
+/// The same with the real clock: etcd is unreachable for one gateway, and compacts what that one has not seen.
 #[cfg(feature = "etcd")]
 #[tokio::test]
 async fn a_gateway_that_compaction_overtook_reads_everything_again() {
@@ -417,7 +417,7 @@ async fn a_gateway_that_compaction_overtook_reads_everything_again() {
     b.move_target(2).await.expect("and changes");
 }
 
-/// Eight clients of three gateways make endpoints in one subnet, and three with one client token.
+/// Eight clients of three gateways create endpoints in one subnet, and three with one client token.
 async fn make_endpoints_at_once(store: &Arc<dyn StateStore>) -> Vec<Gateway> {
     let mut gateways = Vec::new();
     for name in NAMES {
@@ -487,7 +487,7 @@ fn a_reload_of_one_gateway_is_the_config_of_all() {
     });
 }
 
-/// How many targets a config has.
+/// The number of targets in a config.
 fn config_targets(fewer: usize) -> usize {
     crate::plan::compile(&config_with(fewer), &PortAllocations::default(), Generation(1))
         .expect("a plan")
@@ -720,7 +720,7 @@ fn port_move(target: &TargetId, every: Option<u64>) -> Fault {
         .expect("a fault")
 }
 
-/// By the real clock: moments are saved.
+/// With the real clock, as times are saved.
 #[tokio::test]
 async fn a_repeating_move_is_made_once_a_period_by_whichever_gateway() {
     const PERIOD: u64 = 200;

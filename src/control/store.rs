@@ -1,9 +1,8 @@
 //! Saved state: an ordered key space with revisions, compare-and-swap and watch.
 //!
-//! The trait has the shape of etcd's API, so that one file ([`FileStore`]), memory ([`MemoryStore`]) and etcd itself
-//! (`EtcdStore`, with the feature `etcd`) are adapters of it. Every commit that changes something takes a later
-//! [`Revision`] of the whole store and is all or nothing; once it is acknowledged it is there, whatever happens to the
-//! process.
+//! The trait has the shape of etcd's API; one file ([`FileStore`]), memory ([`MemoryStore`]) and etcd itself
+//! (`EtcdStore`, with the feature `etcd`) implement it. Every commit that changes something gets a later [`Revision`]
+//! of the whole store, and is all or nothing. Once it is acknowledged it survives the process.
 
 mod core;
 mod document;
@@ -37,16 +36,16 @@ pub use key::{ParseKeyError, StateKey};
 pub use memory::MemoryStore;
 pub use watch::{Watch, WatchEnd};
 
-/// Keys and values of one commit together may not be longer, in bytes.
+/// Maximum size in bytes of the keys and values of one commit.
 ///
-/// 1 MiB stays below etcd's default `--max-request-bytes` of 1.5 MiB, so what one adapter takes the other takes too.
+/// 1 MiB is below etcd's default `--max-request-bytes` of 1.5 MiB, so all implementations accept the same commits.
 pub const MAXIMUM_COMMIT_BYTES: usize = 1024 * 1024;
 
-/// The most compares of one commit, and the most puts and deletes together: etcd's default `--max-txn-ops`, which counts
-/// them in the same way.
+/// Maximum number of compares of one commit, and of puts and deletes together: etcd's default `--max-txn-ops`, which
+/// counts them in the same way.
 pub const MAXIMUM_COMMIT_OPERATIONS: usize = 128;
 
-/// A state of the store: greater with every commit that changes something, by more than one where others write too.
+/// A revision of the store. It grows with every commit that changes something, by more than one if others write too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Revision(pub u64);
 
@@ -56,7 +55,7 @@ impl fmt::Display for Revision {
     }
 }
 
-/// What a commit expects of a key.
+/// The expected state of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedRevision {
     /// The key doesn't exist.
@@ -74,33 +73,33 @@ impl fmt::Display for ExpectedRevision {
     }
 }
 
-/// A key, its value, and the commit that wrote it last.
+/// A key with its value and the revision of its last write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
     pub key: StateKey,
     /// The value.
     pub value: Bytes,
-    /// The commit that wrote it last: what [`ExpectedRevision::At`] compares with.
+    /// The revision of its last write, for [`ExpectedRevision::At`].
     pub revision: Revision,
 }
 
-/// What a prefix holds at one moment.
+/// The entries of a prefix at one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RangeView {
     /// The entries, in order of key.
     pub entries: Vec<Entry>,
-    /// The store's revision at that moment: watch after it to miss nothing.
+    /// The store's revision at that time: watch after it to miss nothing.
     pub revision: Revision,
 }
 
-/// A change of the store, all or nothing: `compares` must all hold, then `puts` and `deletes` take effect together.
+/// A change of the store, all or nothing: if all `compares` hold, `puts` and `deletes` take effect together.
 ///
-/// A key may be written or deleted once in a transaction, as in etcd. Without puts and deletes that take effect, the
-/// compares are still checked and the store's revision stays.
+/// A key may be written or deleted only once in a transaction, as in etcd. Without puts and deletes, the compares are
+/// still checked and the store's revision stays the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Txn {
-    /// What must hold of the keys.
+    /// The expected revisions of keys.
     pub compares: Vec<(StateKey, ExpectedRevision)>,
     /// Keys and their new values.
     pub puts: Vec<(StateKey, Bytes)>,
@@ -109,27 +108,27 @@ pub struct Txn {
 }
 
 impl Txn {
-    /// A transaction that does nothing yet.
+    /// An empty transaction.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Expects `expected` of `key`.
+    /// Adds a compare: `key` must have the revision `expected`.
     #[must_use]
     pub fn compare(mut self, key: StateKey, expected: ExpectedRevision) -> Self {
         self.compares.push((key, expected));
         self
     }
 
-    /// Writes `value` at `key`.
+    /// Adds a put.
     #[must_use]
     pub fn put(mut self, key: StateKey, value: impl Into<Bytes>) -> Self {
         self.puts.push((key, value.into()));
         self
     }
 
-    /// Removes `key`.
+    /// Adds a delete.
     #[must_use]
     pub fn delete(mut self, key: StateKey) -> Self {
         self.deletes.push(key);
@@ -140,14 +139,14 @@ impl Txn {
 /// One change of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The key has this value now.
+    /// The key has a new value.
     Put {
         /// The key.
         key: StateKey,
         /// Its value.
         value: Bytes,
     },
-    /// The key is gone.
+    /// The key was deleted.
     Delete {
         /// The key.
         key: StateKey,
@@ -169,11 +168,11 @@ impl Change {
 pub struct Commit {
     /// The commit's revision.
     pub revision: Revision,
-    /// Its changes: puts, then deletes, as the transaction had them.
+    /// Its changes: puts, then deletes, in the transaction's order.
     pub changes: Vec<Change>,
 }
 
-/// Why the store did not do what it was asked.
+/// Why the store refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A compare did not hold: another writer was first. Read again, decide again, commit again.
@@ -181,9 +180,9 @@ pub enum StoreError {
     Conflict {
         /// The first key whose compare failed.
         key: StateKey,
-        /// What was expected of it.
+        /// The expected revision.
         expected: ExpectedRevision,
-        /// The revision that wrote it last; `None` when it doesn't exist.
+        /// The revision of its last write; `None` when it doesn't exist.
         found: Option<Revision>,
     },
     /// A transaction names a key twice among its puts and deletes.
@@ -201,27 +200,28 @@ pub enum StoreError {
     /// A transaction has too many compares, or too many puts and deletes.
     #[error("the transaction has {operations} operations; split it, {MAXIMUM_COMMIT_OPERATIONS} is the most")]
     TooManyOperations {
-        /// Its compares, or its puts and deletes.
+        /// The number of its compares, or of its puts and deletes.
         operations: usize,
     },
-    /// A watch asked for commits that are no longer remembered. Read the range again and watch after its revision.
+    /// The commits after the requested revision are no longer available. Read the range again and watch after its
+    /// revision.
     #[error(
         "commits after revision {after} are asked for, those up to {forgotten} are forgotten; read the range again"
     )]
     Compacted {
-        /// What was asked for.
+        /// The requested revision.
         after: Revision,
-        /// The latest commit that is forgotten.
+        /// The latest commit that is no longer available.
         forgotten: Revision,
     },
-    /// The store can't be written or reached. Nothing was changed; the same may succeed later.
+    /// The store can't be written or reached. Nothing was changed; a retry may succeed.
     #[error("the state store is unavailable and nothing was changed; try again once the cause is mended")]
     Unavailable {
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Whether the commit took effect is not known. The next successful [`StateStore::range`] shows it.
+    /// Whether the commit took effect is unknown. The next successful [`StateStore::range`] shows it.
     #[error("it is not known whether the change was saved; read the state before trying again")]
     OutcomeUnknown {
         /// Why.
@@ -230,7 +230,7 @@ pub enum StoreError {
     },
 }
 
-/// Why a store was not opened. In none of these cases is anything written to it.
+/// Why a store can't be opened. In none of these cases is it written to.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
@@ -239,7 +239,7 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// It is not what was written, or a newer version wrote it.
+    /// It is damaged, or a newer version wrote it.
     #[error(
         "cannot use the state file `{}`: {reason}; nothing was written to it; put back a copy (`{}` is the state before \
          the last change, if it is there), or move the file away to start with an empty state (targets may then get other \
@@ -250,13 +250,13 @@ pub enum OpenError {
     Refused {
         /// The file.
         path: PathBuf,
-        /// What shows it.
+        /// The decoding error.
         reason: DecodeError,
     },
-    /// The file system refused.
+    /// A file system error.
     #[error("cannot {action} the state file `{}`", path.display())]
     Io {
-        /// What was tried: `open`, `create`, `convert`, …
+        /// The operation: `open`, `create`, `convert`, …
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -264,14 +264,14 @@ pub enum OpenError {
         #[source]
         source: std::io::Error,
     },
-    /// No member of etcd answers, or etcd does not let this client in.
+    /// No member of etcd answers, or etcd refuses this client.
     #[error("cannot read the state in etcd")]
     Etcd {
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The config uses etcd, and the program was built without it.
+    /// The config requires etcd, but the program was built without it.
     #[error(
         "cannot keep the state in etcd: this program was built without the feature `etcd`; build it with `cargo build \
          --features etcd`, or set `state.store` to `file`"
@@ -281,34 +281,34 @@ pub enum OpenError {
 
 /// An ordered key space with revisions, compare-and-swap and watch.
 ///
-/// Reads see acknowledged commits only, and settle those whose outcome was unknown. A `commit` whose future is dropped may
-/// still take effect.
+/// Reads return acknowledged commits only, and settle unknown outcomes. A `commit` whose future is dropped may still
+/// take effect.
 pub trait StateStore: Send + Sync + fmt::Debug {
-    /// All entries whose keys begin with `prefix` (text: `ports/` leaves `portsmouth/…` out, `` is everything), and the
-    /// store's revision, at one moment.
+    /// All entries whose keys begin with `prefix` (as text: `ports/` does not match `portsmouth/…`; the empty prefix
+    /// matches everything), and the store's revision at that time.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`].
     fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>>;
 
-    /// Makes a change durable and returns the revision that has it.
+    /// Makes a change durable and returns its revision.
     ///
     /// # Errors
     ///
     /// [`StoreError::OutcomeUnknown`] when it may have taken effect; after any other error nothing is changed.
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>>;
 
-    /// Commits after the revision `after` (etcd's `start_revision` is `after` + 1) that change keys beginning with
-    /// `prefix`: each once, in order, none left out, until [`WatchEnd`] says otherwise.
+    /// Commits after the revision `after` (etcd's `start_revision` is `after` + 1) that change keys with `prefix`: each
+    /// once, in order, without gaps, until a [`WatchEnd`].
     ///
     /// # Errors
     ///
-    /// [`StoreError::Compacted`] when commits after `after` are no longer remembered.
+    /// [`StoreError::Compacted`] when commits after `after` are no longer available.
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>>;
 }
 
-/// A record as the store keeps it.
+/// Encodes a record for the store.
 pub(super) fn json(record: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(record).expect("records have text keys and no failing serializers")
 }

@@ -1,4 +1,4 @@
-//! Zonal shifts, and processes that are taken out of their groups.
+//! Zonal shifts, and registration of processes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::model::{TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, ZoneView};
 
 impl<P: Plane> Owner<P> {
-    /// Shifts every load balancer that is meant away from `zone`, or back. A shift in force gets the new time.
+    /// Starts or ends a zonal shift on one or all load balancers. An active shift gets the new expiry.
     pub(super) async fn shift(
         &mut self,
         service: Option<VpceServiceId>,
@@ -29,7 +29,7 @@ impl<P: Plane> Owner<P> {
         let mut overrides = self.overrides.clone();
         let mut found = false;
         if !away {
-            // A shift may remain where no endpoint has an address any more.
+            // A shift may exist for a zone in which no endpoint has an address any more.
             let before = overrides.shifts.len();
             let is_meant = |of: &VpceServiceId, at: &Zone| *at == zone && service.as_ref().is_none_or(|s| s == of);
             overrides.shifts.retain(|(of, at), _| !is_meant(of, at));
@@ -94,7 +94,7 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    /// Takes a target's processes out of its group, or puts them back.
+    /// Registers or deregisters a target's processes.
     pub(super) async fn register(
         &mut self,
         target: TargetId,
@@ -118,7 +118,7 @@ impl<P: Plane> Owner<P> {
         }
         self.set_overrides(overrides).await?;
         if !registered {
-            // A member that is registered again starts with initial health.
+            // A registered member starts as `initial`.
             self.desired
                 .health
                 .retain(|(of, id, name), _| !(*of == view.service && *id == target && meant.contains(name)));

@@ -17,16 +17,16 @@ pub(super) const NS_TTL: u32 = 172_800;
 pub(super) const NAME_SERVERS: [&str; 4] =
     ["ns-1536.awsdns-00.co.uk", "ns-0.awsdns-00.com", "ns-1024.awsdns-00.org", "ns-512.awsdns-00.net"];
 
-/// The mailbox of the zones' administrator, as the SOA record writes it.
+/// The mailbox of the zones' administrator, as written in the SOA record.
 pub(super) const HOSTMASTER: &str = "awsdns-hostmaster.amazon.com";
 
 /// Serial, refresh, retry, expire and minimum of Route 53's default SOA.
 pub(super) const SOA_NUMBERS: [u32; 5] = [1, 7200, 900, 1_209_600, 86_400];
 
-/// The response codes that are given.
+/// The response codes in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rcode {
-    /// Records, or none of that kind at a name that exists.
+    /// Records, or no records of that type at a name that exists.
     NoError,
     /// The message is malformed.
     FormErr,
@@ -73,16 +73,16 @@ pub struct Answer<'v> {
     pub records: Vec<Record<'v>>,
     /// The zone's SOA record of a negative answer: it limits how long that may be cached (RFC 2308).
     pub authority: Option<Record<'v>>,
-    /// The name that an upstream resolver has to be asked for, to complete the answer.
+    /// The name to ask an upstream resolver for, to complete the answer.
     pub upstream: Option<RecordOwner<'v>>,
 }
 
 /// One record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'v> {
-    /// The name that has it.
+    /// The owner name.
     pub owner: RecordOwner<'v>,
-    /// How long it may be cached, in seconds.
+    /// The TTL in seconds.
     pub ttl: u32,
     /// Type and value.
     pub data: RecordData<'v>,
@@ -91,9 +91,9 @@ pub struct Record<'v> {
 /// A record's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordOwner<'v> {
-    /// The name in the question, in the question's own spelling.
+    /// The name in the question, in the question's spelling.
     Question,
-    /// A name that an alias leads to, or a zone's.
+    /// The target of an alias, or a zone's name.
     Name(&'v DnsName),
 }
 
@@ -126,8 +126,8 @@ pub enum RecordData<'v> {
 /// (considerations when working with a private hosted zone) says NXDOMAIN for a missing type too; resolvers in front of
 /// the gateway would take that as the absence of the whole name and of every name below it.
 ///
-/// Public zones are held for a few of their names only (`mongodb.net`), so with forwarding an absent name there is a
-/// question for upstream. In a private hosted zone nothing falls through to the public name.
+/// Public zones have only a few of their names (`mongodb.net`), so with forwarding, a missing name there is forwarded.
+/// A private hosted zone hides the public one.
 #[must_use]
 pub fn answer<'v>(
     question: &Question<'_>,
@@ -148,14 +148,15 @@ pub fn answer<'v>(
     Answer { view: kind, ..resolve(question, zones, outside, options, rotation) }
 }
 
-/// What names outside every zone are.
+/// How names outside every zone are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OutsideZones {
-    /// Questions for an upstream resolver.
+    /// Forwarded to an upstream resolver.
     Forwarded,
-    /// Names that do not exist, as for an isolated resolver: stub resolvers stop at NXDOMAIN, and retry after REFUSED.
+    /// As names that do not exist, as by an isolated resolver: stub resolvers stop at NXDOMAIN, and retry after
+    /// REFUSED.
     Absent,
-    /// Names that the source is not served.
+    /// Refused to this source.
     Refused,
 }
 
@@ -186,7 +187,7 @@ pub(super) fn resolve<'v>(
         }
         return walk.answer;
     }
-    // A loop of aliases: no part of it would help a client.
+    // A loop of aliases: part of it would not help a client.
     Answer::of(ViewKind::None, Rcode::ServFail)
 }
 
@@ -197,7 +198,7 @@ impl<'v> Answer<'v> {
     }
 }
 
-/// The walk along a question's chain of aliases.
+/// Follows a question's chain of aliases.
 struct AliasChain<'v, 'o> {
     kind: QueryType,
     outside: OutsideZones,
@@ -207,7 +208,7 @@ struct AliasChain<'v, 'o> {
 }
 
 impl<'v> AliasChain<'v, '_> {
-    /// At a name outside every zone. An alias that leads there is an answer by itself when nothing is forwarded.
+    /// Handles a name outside every zone. Without forwarding, the aliases that lead there are the answer.
     fn leave(&mut self, owner: RecordOwner<'v>, has_zones_below: bool) {
         match self.outside {
             OutsideZones::Forwarded => self.answer.upstream = Some(owner),
@@ -219,7 +220,7 @@ impl<'v> AliasChain<'v, '_> {
         }
     }
 
-    /// At a name of a zone: takes the records that are asked for, or returns the target of an alias.
+    /// Handles a name of a zone: adds the requested records, or returns the target of an alias.
     fn visit(&mut self, owner: RecordOwner<'v>, name: &str, found: ViewZone<'v>) -> Option<&'v DnsName> {
         let sets = match found.node(name) {
             NameEntry::Records(sets) => Some(sets),
@@ -247,7 +248,7 @@ impl<'v> AliasChain<'v, '_> {
             let turn = self.rotation % taken.len() as u64;
             taken.rotate_left(usize::try_from(turn).expect("less than a length"));
         } else if is_apex && sets.is_none() && !found.private && self.forwards() {
-            // The zone is held for names below: `services.cloud.mongodb.com` itself is a public host.
+            // The zone exists for names below it: `services.cloud.mongodb.com` itself is a public host.
             self.answer.upstream = Some(owner);
         } else {
             self.deny(Rcode::NoError, found);
@@ -255,7 +256,7 @@ impl<'v> AliasChain<'v, '_> {
         None
     }
 
-    /// Adds the records of `kind`; of any kind: one set of what there is (RFC 8482 §4.1).
+    /// Adds the records of `kind`; for ANY, one existing set (RFC 8482 §4.1).
     fn take(&mut self, owner: RecordOwner<'v>, kind: QueryType, sets: Option<&'v RecordSets>, is_apex: bool) {
         match (kind, sets) {
             (QueryType::A, Some(sets)) => {
@@ -338,7 +339,7 @@ mod tests {
     const HOST: &str = "pl-0-us-east-1-k45tj.mongodb.net";
     const SEEDS: &str = "_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net";
 
-    /// A9, A11: the documentation's `nslookup -type=SRV`.
+    /// A9, A11: the `nslookup -type=SRV` of MongoDB's documentation.
     #[test]
     fn a_seed_list_has_one_srv_record_a_node_with_the_port_on_the_load_balancer() {
         let view = fixture::view();
@@ -359,7 +360,7 @@ mod tests {
         assert_eq!(data(&found), [RecordData::Srv(1027, &host)]);
     }
 
-    /// A12, A13: the documentation's `nslookup pl-0-…`.
+    /// A12, A13: the `nslookup pl-0-…` of MongoDB's documentation.
     #[test]
     fn a_private_endpoint_host_is_an_alias_of_the_regional_name_with_an_address_a_subnet() {
         let view = fixture::view();
@@ -390,7 +391,7 @@ mod tests {
         assert_ne!(firsts[0], firsts[1]);
     }
 
-    /// Drivers ask AAAA first: NXDOMAIN there would hide the A records.
+    /// Drivers query AAAA first: NXDOMAIN there would hide the A records.
     #[test]
     fn a_name_without_ipv6_addresses_exists_nevertheless() {
         let view = fixture::view();
@@ -403,7 +404,7 @@ mod tests {
         }
     }
 
-    /// B9's other half: what a private zone lacks is not looked for in public.
+    /// B9: names that a private zone lacks are not looked up in the public zone.
     #[test]
     fn a_private_zone_hides_the_public_one_and_denies_what_it_lacks() {
         let view = fixture::view();
@@ -423,7 +424,7 @@ mod tests {
         }
     }
 
-    /// RFC 2308 §2.2, RFC 8020, RFC 4592 §2.2.2: only a name that does not exist is denied as a whole.
+    /// RFC 2308 §2.2, RFC 8020, RFC 4592 §2.2.2: NXDOMAIN only for a name that does not exist.
     #[test]
     fn a_name_that_exists_is_never_denied_whatever_type_is_asked_for() {
         let view = fixture::view();
@@ -454,7 +455,7 @@ mod tests {
         }
     }
 
-    /// Without forwarding the resolver of a VPC is an isolated one; no other source learns what exists.
+    /// Without forwarding, the resolver of a VPC is an isolated one; other sources do not learn which names exist.
     #[test]
     fn names_outside_every_zone_do_not_exist_for_vpc_clients_and_are_refused_to_others() {
         let view = fixture::view();

@@ -7,10 +7,10 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::DnsError;
 
-/// How often a free port is tried for, when the kernel chooses it: it may be free for UDP and taken for TCP.
+/// Attempts to find a free port if the kernel chooses it: it may be free for UDP and taken for TCP.
 const ATTEMPTS: usize = 16;
 
-/// Bound sockets. Any number of either kind: one pair an address, or several of one address for several cores.
+/// Bound sockets: for each address one pair, or several pairs for several cores.
 #[derive(Debug, Default)]
 pub struct DnsSockets {
     /// For datagrams.
@@ -33,7 +33,7 @@ impl DnsSockets {
 ///
 /// # Errors
 ///
-/// [`DnsError::Bind`] with the address, and `key`, the key or flag that the operator changes it with.
+/// [`DnsError::Bind`] with the address, and `key`, the config key or flag that sets it.
 pub fn bind(address: SocketAddr, key: &str) -> Result<DnsSockets, DnsError> {
     let fail = |address, transport| {
         let key = key.to_owned();

@@ -11,19 +11,19 @@ use super::{DnsError, DnsOptions, QueryType, Question, RecordData};
 use crate::model::{DnsName, VpcId};
 use crate::plan::{DnsView, RecordSets};
 
-/// What to write.
+/// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExportFormat {
     /// Zone files (RFC 1035 §5), as BIND, NSD, Knot and CoreDNS load them.
     Bind,
     /// Change batches for `aws route53 change-resource-record-sets --change-batch`.
     Route53,
-    /// Lines for `/etc/hosts`: the names that lead to an address, with the first one. It cannot hold SRV and TXT, so
-    /// only standard connection strings work with it.
+    /// Lines for `/etc/hosts`: names with an address, each with its first one. The file has no SRV and TXT, so only
+    /// standard connection strings work with it.
     Hosts,
 }
 
-/// One zone, written.
+/// An exported zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZoneExport {
     /// The zone's name.
@@ -34,10 +34,10 @@ pub struct ZoneExport {
     pub text: String,
 }
 
-/// Every zone that `vpc` sees, or every public zone, in one text.
+/// Every zone visible in `vpc`, or every public zone, in one text.
 ///
-/// Zones follow one another: zone files each under its own `$ORIGIN`, change batches as JSON values in a row. A
-/// server or a call wants one at a time: see [`export_zones`].
+/// Zones follow one another: zone files each below its own `$ORIGIN`, change batches as a sequence of JSON values.
+/// Servers and API calls need them separately: see [`export_zones`].
 ///
 /// # Errors
 ///
@@ -52,8 +52,8 @@ pub fn export(
     Ok(zones.into_iter().map(|zone| zone.text).collect::<Vec<_>>().join("\n"))
 }
 
-/// Every zone that `vpc` sees, or every public zone, by apex. A VPC without `enableDnsSupport` sees none. Zones with
-/// nothing to write are left out.
+/// Every zone visible in `vpc`, or every public zone, by apex. A VPC without `enableDnsSupport` has none. Zones without
+/// records to export are omitted.
 ///
 /// # Errors
 ///
@@ -85,7 +85,7 @@ fn seen_by<'v>(view: &'v DnsView, vpc: Option<&VpcId>) -> Result<Option<ViewZone
     Ok(vpc.enabled.then(|| ViewZones::new(Some(&vpc.private), &view.public)))
 }
 
-/// A zone file. Names are written in full, with the dot at the end.
+/// A zone file. Names are absolute, with the final dot.
 fn zone_file(found: ViewZone<'_>, options: &DnsOptions) -> String {
     let ViewZone { apex, zone, private } = found;
     let kind = if private { "private" } else { "public" };
@@ -115,8 +115,8 @@ fn line(text: &mut String, owner: &str, kind: &str, ttl: u32, value: &dyn std::f
     writeln!(text, "{owner} {ttl} IN {kind} {value}").expect("a String takes every text");
 }
 
-/// The record sets at one name, by type, in the presentation format that zone files and Route 53 share. They differ in
-/// how they `escape` bytes in texts.
+/// The record sets of one name, by type, in the presentation format that zone files and Route 53 share, except for how
+/// they `escape` bytes in texts.
 fn typed(sets: &RecordSets, escape: fn(u8) -> String) -> Vec<(&'static str, Vec<String>)> {
     let of_family = |v4: bool| sets.addresses.iter().filter(move |ip| ip.is_ipv4() == v4).map(IpAddr::to_string);
     let all = [
@@ -148,12 +148,12 @@ fn quoted(text: &str, escape: fn(u8) -> String) -> String {
     text.as_bytes().chunks(255).map(string).collect::<Vec<_>>().join(" ")
 }
 
-/// Zone files write a byte in decimal (RFC 1035 §5.1).
+/// The escape of zone files: decimal (RFC 1035 §5.1).
 fn decimal(byte: u8) -> String {
     format!("\\{byte:03}")
 }
 
-/// Route 53 writes it in octal (*supported DNS record types*, TXT).
+/// The escape of Route 53: octal (*supported DNS record types*, TXT).
 fn octal(byte: u8) -> String {
     format!("\\{byte:03o}")
 }
@@ -188,8 +188,8 @@ struct ResourceRecord {
     value: String,
 }
 
-/// A change batch: `UPSERT`s, so that a second run changes nothing. Without SOA and NS, which the hosted zone has of its
-/// own; `None` without records, as Route 53 refuses an empty batch.
+/// A change batch of `UPSERT`s, so that it can be repeated. Without SOA and NS, which the hosted zone already has;
+/// `None` without records, as Route 53 refuses an empty batch.
 fn change_batch(found: ViewZone<'_>, options: &DnsOptions) -> Option<String> {
     let mut changes = Vec::new();
     for (owner, sets) in &found.zone.records {
@@ -208,7 +208,7 @@ fn change_batch(found: ViewZone<'_>, options: &DnsOptions) -> Option<String> {
     Some(text + "\n")
 }
 
-/// Lines for `/etc/hosts`, for the names that are looked up in this zone and lead to an address.
+/// Lines for `/etc/hosts`: names of this zone that have an address.
 fn hosts(found: ViewZone<'_>, zones: ViewZones<'_>, options: &DnsOptions) -> Option<String> {
     let first = |name: &str, kind| {
         let answer = resolve(&Question { name, kind }, zones, OutsideZones::Refused, options, 0);

@@ -1,4 +1,4 @@
-//! The example of MongoDB's documentation, for this module's tests.
+//! The example of MongoDB's documentation, for the tests of this module.
 //!
 //! Endpoint `vpce-024f5b57108c8d3ed` in two subnets, the replica set `Cluster0` behind it on ports 1024 to 1026, the
 //! sharded `Sharded0` in dot form, and App Services' name, public and private.
@@ -13,7 +13,7 @@ use crate::plan::{DnsView, DnsZone, RecordSets, Snapshot, VpcDns};
 pub(super) const REGIONAL: &str =
     "vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
 
-/// Everything at once.
+/// A view with all of it.
 pub(super) fn view() -> DnsView {
     let mut atlas = Zone::default();
     atlas.srv("_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net", &[1024, 1025, 1026], "pl-0-us-east-1-k45tj.mongodb.net");
@@ -89,7 +89,7 @@ pub(super) fn name(text: &str) -> DnsName {
     text.parse().expect(text)
 }
 
-/// A seed list of `count` nodes in `mongodb.net`, as long as one gets.
+/// Adds a seed list of `count` nodes in `mongodb.net`, with names of the maximum length.
 pub(super) fn with_srv(mut view: DnsView, owner: &str, count: u16) -> DnsView {
     let zone = view.public.get_mut("mongodb.net").expect("in the fixture");
     let ports: Vec<_> = (1024..1024 + count).collect();

@@ -1,9 +1,9 @@
 //! Forwards questions to upstream resolvers.
 //!
-//! The library's pool of one upstream each does the asking: UDP with retries, TCP when an answer is truncated, checks of
-//! source, id and question, and one question for all clients that ask the same at a time. Its `Resolver` is not used: it
-//! caches, and it stops at a resolver that answers SERVFAIL. Nothing is cached, so that an answer is never older than the
-//! upstream resolver's.
+//! Each upstream has a pool of the DNS library, which provides UDP with retries, TCP for truncated answers, checks of
+//! source, id and question, and one query for clients that ask the same at the same time. The library's `Resolver` is
+//! not used: it caches, and it stops at a resolver that answers SERVFAIL. Nothing is cached, so an answer is never
+//! older than the upstream resolver's.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
@@ -24,11 +24,11 @@ use tokio::time::timeout;
 
 use super::Rcode;
 
-/// How long one upstream resolver may take, TCP included. Stub resolvers give up after 5 s: two can be asked in time.
+/// Time limit for one upstream resolver, including TCP. Stub resolvers give up after 5 s, so two can be tried.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Questions that may be forwarded at once. More are answered with SERVFAIL: later answers would be for clients that have
-/// given up.
+/// Maximum number of questions forwarded at once. More get SERVFAIL: their clients would have given up by the time of
+/// an answer.
 const MAXIMUM_IN_FLIGHT: usize = 256;
 
 /// Aliases followed in an upstream resolver's answer.
@@ -83,15 +83,15 @@ impl Forwarder {
         Self { upstreams, in_flight: Semaphore::new(MAXIMUM_IN_FLIGHT) }
     }
 
-    /// Sends every upstream resolver a name that only it is asked for. If that question arrives at [`ask`](Self::ask), the
-    /// resolver forwards to this server, and is asked no more.
+    /// Sends every upstream resolver a query for a unique name. If that query arrives at [`ask`](Self::ask), the
+    /// resolver forwards to this server, and is not used any more.
     pub(super) async fn probe(&self) {
         for upstream in &self.upstreams {
             upstream.probe().await;
         }
     }
 
-    /// Asks the upstream resolvers one after the other until one answers.
+    /// Tries the upstream resolvers in order until one answers.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Forwarder {
                 }
             }
             if outcome == ForwardOutcome::Timeout {
-                // A loop looks like this, too, and may have come into being since the start.
+                // A loop has the same symptom, and may have been configured since the start.
                 let (pool, probe) = (upstream.pool.clone(), upstream.probe.clone());
                 tokio::spawn(async move { send(&pool, &Query::query(probe, RecordType::A), false).await.err() });
             }
@@ -134,9 +134,9 @@ impl Forwarder {
 struct Upstream {
     address: SocketAddr,
     pool: NameServerPool<TokioRuntimeProvider>,
-    /// A random name, by which a question is known that comes back.
+    /// A random name that identifies a query which comes back.
     probe: Name,
-    /// Whether it does forward questions back.
+    /// Whether it forwards queries back to this server.
     loops: AtomicBool,
 }
 
@@ -157,13 +157,13 @@ impl Upstream {
         let context = Arc::new(PoolContext::new(options, tls));
         let pool = NameServerPool::from_config([config], context, TokioRuntimeProvider::default());
         let random = || RandomState::new().hash_one(address);
-        // A random top-level domain, as CoreDNS's `loop` has it: resolvers answer `test` and `invalid` themselves.
+        // A random top-level domain, as in CoreDNS's `loop`: resolvers answer `test` and `invalid` themselves.
         let probe = Name::from_ascii(format!("{:016x}.{:016x}.", random(), random())).expect("two short labels");
         Self { address, pool, probe, loops: AtomicBool::new(false) }
     }
 
     async fn probe(&self) {
-        // What it answers does not matter, only whether the question comes back.
+        // Only whether the query comes back matters, not its answer.
         let _ = send(&self.pool, &Query::query(self.probe.clone(), RecordType::A), false).await;
     }
 
@@ -180,8 +180,9 @@ impl Upstream {
     }
 }
 
-/// Asks without an OPT record, as the stub resolvers of C libraries do: what EDNS would bring is not used (DO is not
-/// passed on, long answers come over TCP), and resolvers that fail or drop it need no second try (RFC 6891 §6.2.2).
+/// Sends a query without an OPT record, like the stub resolvers of C libraries: the gateway does not use what EDNS
+/// offers (DO is not forwarded, long answers come over TCP), and resolvers that fail on EDNS or drop it need no second
+/// attempt (RFC 6891 §6.2.2).
 async fn send(
     pool: &NameServerPool<TokioRuntimeProvider>,
     query: &Query,
@@ -198,8 +199,9 @@ async fn send(
 }
 
 impl UpstreamAnswer {
-    /// Keeps what belongs to `query`: the chain of aliases from its name, the records at the chain's end, and the SOA
-    /// record of a zone that holds this end. Anything else a client might cache under a name that it did not ask for.
+    /// Keeps only the records that belong to `query`: the chain of aliases from its name, the records at its end, and
+    /// the SOA record of a zone that contains this end. A client might cache any other record under a name that it did
+    /// not ask for.
     fn of(query: &Query, code: ResponseCode, answers: Vec<Record>, authorities: &[Record]) -> Self {
         let kind = query.query_type();
         let mut owner = query.name().clone();
@@ -282,7 +284,7 @@ mod tests {
         assert_eq!(ask(&[failing, silent]).await.expect_err("none"), ForwardOutcome::Timeout);
     }
 
-    /// RFC 6891 §6.2.2: every way in which a resolver fails at EDNS.
+    /// RFC 6891 §6.2.2: every way in which a resolver fails on EDNS.
     #[tokio::test]
     async fn resolvers_that_do_not_support_edns_answer() {
         fn unless_edns(question: &Message, reaction: Option<ResponseCode>) -> Vec<Vec<u8>> {
@@ -371,7 +373,7 @@ mod tests {
         Forwarder::new(upstreams).ask(&query(), false).await
     }
 
-    /// A resolver that sends what `replies` makes of a question.
+    /// A resolver that answers each question with `replies`.
     async fn upstream(replies: fn(&Message) -> Vec<Vec<u8>>) -> (SocketAddr, AbortOnDropHandle<()>) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         (socket.local_addr().expect("bound"), serve(socket, replies))

@@ -31,7 +31,8 @@ struct HandlerState {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     rotation: Rotation,
     forwarder: Forwarder,
-    /// By name: the faults of the latest snapshots, and how many questions each could have affected since it was set.
+    /// The faults of the latest snapshots by name, with the number of questions that each could have affected since it
+    /// was set.
     faults: Mutex<HashMap<String, (Arc<Fault>, u64)>>,
 }
 
@@ -109,7 +110,7 @@ impl HandlerState {
         Some((found.view, content))
     }
 
-    /// Completes `content`, which holds the aliases that lead to `query`, by the answer of an upstream resolver.
+    /// Completes `content`, which has the aliases that lead to `query`, with the answer of an upstream resolver.
     async fn forward(&self, query: &Query, checking_disabled: bool, content: &mut Content) {
         let outcome = match self.forwarder.ask(query, checking_disabled).await {
             Ok(found) => {
@@ -126,7 +127,7 @@ impl HandlerState {
         self.metrics.forwarded(outcome);
     }
 
-    /// The fault that affects this question. Sources without a view are refused whatever faults there are.
+    /// The fault that affects this question. Sources without a view are refused regardless of faults.
     fn fault(&self, source: IpAddr, view: &DnsView) -> Option<(ViewKind, DnsFailure)> {
         if view.faults.is_empty() {
             return None;
@@ -144,7 +145,7 @@ impl HandlerState {
         })
     }
 
-    /// The number of this question among those that the fault could affect; from 0 again when it is set anew.
+    /// The sequence number of this question for the fault; starts from 0 when the fault is set again.
     fn count(&self, fault: &Arc<Fault>) -> u64 {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         let (known, next) = faults.entry(fault.name.clone()).or_insert_with(|| (Arc::clone(fault), 0));
@@ -159,7 +160,7 @@ impl HandlerState {
 #[async_trait::async_trait]
 impl RequestHandler for Handler {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut responses: R) -> ResponseInfo {
-        // Replies get no reply: two servers could go on without end.
+        // Replies are not answered: two servers could answer each other without end.
         let is_query = request.metadata.message_type == MessageType::Query;
         if is_query && let Some(content) = self.0.content(request).await {
             let reply = Reply::new(request, content);
@@ -170,7 +171,7 @@ impl RequestHandler for Handler {
                 Err(error) => tracing::debug!(client.addr = %request.src(), %error, "failed to send a DNS reply"),
             }
         }
-        // What the library logs of a request without a reply.
+        // The metadata that the library logs for a request without a reply.
         let metadata = Metadata::response_from_request(&request.metadata);
         Header { metadata, counts: HeaderCounts::default() }.into()
     }

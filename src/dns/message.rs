@@ -1,4 +1,4 @@
-//! Between the DNS library's messages and [`answer()`](super::answer()).
+//! Converts between messages of the DNS library and [`answer()`](super::answer()).
 
 use std::iter::Empty;
 use std::net::SocketAddr;
@@ -17,11 +17,11 @@ use super::question::name_text;
 use super::{Answer, DnsOptions, QueryType, Question, Rcode, RecordData, RecordOwner, answer};
 use crate::plan::DnsView;
 
-/// Largest UDP payload that is sent, and the one advertised: it fits one packet on every IPv6 path (1280 bytes less 48 of
-/// headers), so that no answer is lost with a fragment (DNS flag day 2020).
+/// Maximum UDP payload, also advertised: it fits one packet on every IPv6 path (1280 bytes minus 48 of headers), so no
+/// answer is lost with a fragment (DNS flag day 2020).
 const UDP_PAYLOAD: u16 = 1232;
 
-/// Largest UDP payload for clients without EDNS (RFC 1035 §4.2.1).
+/// Maximum UDP payload for clients without EDNS (RFC 1035 §4.2.1).
 const PLAIN_UDP_PAYLOAD: u16 = 512;
 
 /// Size of an OPT record without options.
@@ -50,12 +50,12 @@ impl ParsedQuestion<'_> {
 ///
 /// # Errors
 ///
-/// The response code when it has no question that can be answered, with the type to count that under.
+/// The response code when it has no question that can be answered, and the type under which to count it.
 pub(super) fn read(request: &Request) -> Result<ParsedQuestion<'_>, (QueryType, Rcode)> {
     if request.metadata.op_code != OpCode::Query {
         return Err((QueryType::Other, Rcode::NotImp));
     }
-    // More than one question is none (RFC 9619).
+    // A message with several questions is invalid (RFC 9619).
     let [query] = request.queries.queries() else { return Err((QueryType::Other, Rcode::FormErr)) };
     let query = query.original();
     let name = name_text(query.name().iter());
@@ -90,7 +90,7 @@ impl Content {
         Self { code, answers: Vec::new(), authorities: Vec::new() }
     }
 
-    /// The content of `answer` to a question for `name`: records have the question's own spelling (0x20).
+    /// The content of `answer` for a question with the spelling `name`, which the records repeat (0x20).
     pub(super) fn of(answer: &Answer<'_>, name: &Name) -> Self {
         let record = |record: &super::Record<'_>| {
             let owner = match record.owner {
@@ -123,10 +123,10 @@ pub(super) struct Reply<'r> {
 impl<'r> Reply<'r> {
     /// The reply to `request`.
     ///
-    /// It looks like a recursive resolver's: RA set, AA not (`nslookup` says *Non-authoritative answer*); DO is never
-    /// repeated, as nothing is signed. Over UDP, records that do not fit are cut off and TC is set, so that clients ask
-    /// again over TCP; those that fit stay, because old clients that cannot (musl before 1.2.4) still connect with a part
-    /// of the addresses.
+    /// It looks like a recursive resolver's: RA set, AA not (`nslookup` prints *Non-authoritative answer*); DO is never
+    /// set, as nothing is signed. Over UDP, records that do not fit are omitted and TC is set, so that clients retry
+    /// over TCP; the rest is kept, because old clients without TCP (musl before 1.2.4) can connect with some of the
+    /// addresses.
     pub(super) fn new(request: &'r Request, content: Content) -> Self {
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.recursion_available = true;
@@ -135,7 +135,7 @@ impl<'r> Reply<'r> {
             Protocol::Udp => request.max_payload().clamp(PLAIN_UDP_PAYLOAD, UDP_PAYLOAD),
             _ => UDP_PAYLOAD,
         };
-        // The library cuts UDP messages at the payload size of the reply's own OPT record.
+        // The library truncates UDP messages to the payload size in the reply's own OPT record.
         let edns = request.edns.as_ref().map(|_| {
             let mut edns = Edns::new();
             edns.set_max_payload(payload);
@@ -159,7 +159,7 @@ impl<'r> Reply<'r> {
         builder.build(self.metadata, answers, authorities, std::iter::empty(), std::iter::empty())
     }
 
-    /// Cuts records off so that the message fits `payload`. The library would cut by itself, but leave no space for OPT.
+    /// Removes records until the message fits `payload`. The library would do it too, but without space for OPT.
     fn cut(&mut self, payload: u16) {
         if self.content.answers.is_empty() && self.content.authorities.is_empty() {
             return;
@@ -179,9 +179,9 @@ impl<'r> Reply<'r> {
     }
 }
 
-/// The reply to the bytes of a `message` that came from `source` over UDP, without forwarding; `None` when there is none.
+/// The reply to a `message` received from `source` over UDP, without forwarding; `None` when there is none.
 ///
-/// Pure: what the server does with a datagram, for fuzzing and tests.
+/// Pure; for fuzzing and tests.
 #[must_use]
 pub fn reply(message: &[u8], source: SocketAddr, view: &DnsView, options: &DnsOptions) -> Option<Vec<u8>> {
     let request = Request::from_bytes(message.to_vec(), source, Protocol::Udp).ok()?;

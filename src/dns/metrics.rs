@@ -1,4 +1,4 @@
-//! DNS metrics. Handles are made once, so that a query costs an atomic add and no look-up.
+//! DNS metrics. Handles are created once, so a query costs an atomic add and no look-up.
 
 use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, Unit};
 
@@ -21,19 +21,19 @@ const FAILURES: [(DnsFailure, &str); 4] = [
 /// DNS's counters.
 #[derive(Debug)]
 pub struct DnsMetrics {
-    /// By view, kind and code; kinds that share a label share a counter.
+    /// By view, type and code; types with the same label share a counter.
     queries: Vec<Counter>,
-    /// From a question's arrival to its answer.
+    /// Time from a question's arrival to its answer.
     pub(super) duration: Histogram,
-    /// Messages without exactly one question, and messages over TCP that cannot be parsed. The library does not report UDP
-    /// messages that cannot be parsed.
+    /// Messages without exactly one question, and unparsable messages over TCP. The library does not report unparsable
+    /// UDP messages.
     pub(super) malformed: Counter,
     forwarded: [Counter; ForwardOutcome::ALL.len()],
     failed: [Counter; FAILURES.len()],
 }
 
 impl DnsMetrics {
-    /// Makes the handles in `recorder`.
+    /// Creates the handles in `recorder`.
     #[must_use]
     pub fn new(recorder: &dyn Recorder) -> Self {
         let count = Some(Unit::Count);
@@ -97,10 +97,10 @@ impl DnsMetrics {
     }
 }
 
-/// Whether such an answer can be given. Series that never can are not made.
+/// Whether such an answer can occur. Other series are not created.
 fn happens(view: ViewKind, kind: QueryType, code: Rcode) -> bool {
     match code {
-        // Given before the question is known, so without view and kind.
+        // Returned before the question is known, so without view and type.
         Rcode::FormErr | Rcode::NotImp => view == ViewKind::None && kind == QueryType::Other,
         Rcode::BadVers => view == ViewKind::None,
         Rcode::Refused => true,

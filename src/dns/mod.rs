@@ -1,8 +1,9 @@
 //! Answers names from the snapshot, as a VPC's resolver or a public one would.
 //!
-//! [`answer()`] is pure: source, question and [`DnsView`](crate::plan::DnsView) in, records out. The DNS library has the
-//! sockets and the messages: `handler` is its request handler, `message` converts, `tcp` limits connections, `forward` asks
-//! upstream resolvers for names outside the zones. [`export()`] writes the same records as zone files.
+//! [`answer()`] is pure: it maps source, question and [`DnsView`](crate::plan::DnsView) to records. The DNS library
+//! provides sockets and messages: `handler` is its request handler, `message` converts, `tcp` limits connections,
+//! `forward` queries upstream resolvers for names outside the zones. [`export()`] writes the same records as zone
+//! files.
 
 mod answer;
 mod bind;

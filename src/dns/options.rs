@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use crate::model::CidrSet;
 
-/// Settings of the answers, apart from the records.
+/// Settings of DNS answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsOptions {
-    /// How long a record may be cached: 60 s, as Atlas' and `vpce` names have it.
+    /// TTL of records: 60 s, as of Atlas' and `vpce` names.
     pub ttl: Duration,
-    /// How long a negative answer may be cached: 900 s, Route 53's SOA TTL. Resolvers take the lesser of it
-    /// and the SOA's own minimum, 86,400 s (RFC 2308 §5).
+    /// TTL of negative answers: 900 s, that of Route 53's SOA. Resolvers use the lesser of it and the SOA's minimum,
+    /// 86,400 s (RFC 2308 §5).
     pub negative_ttl: Duration,
-    /// Upstream resolvers for names outside the zones, asked in this order for clients of a VPC. Empty: such names do not
-    /// exist for them.
+    /// Upstream resolvers for names outside the zones, in order of preference, for clients of a VPC. Empty: such names
+    /// do not exist for them.
     pub forward: Vec<SocketAddr>,
-    /// The sources that get the public names, besides the VPCs.
+    /// The sources that can resolve public names, besides the VPCs.
     pub public_clients: CidrSet,
 }
 
@@ -32,12 +32,12 @@ impl Default for DnsOptions {
 }
 
 impl DnsOptions {
-    /// Seconds of `ttl` as a record has them.
+    /// `ttl` in seconds, as in a record.
     pub(super) fn ttl_seconds(&self) -> u32 {
         seconds(self.ttl)
     }
 
-    /// Seconds of `negative_ttl` as a record has them.
+    /// `negative_ttl` in seconds, as in a record.
     pub(super) fn negative_ttl_seconds(&self) -> u32 {
         seconds(self.negative_ttl)
     }

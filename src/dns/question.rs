@@ -1,10 +1,10 @@
 //! Questions.
 
-/// A name and a kind of record.
+/// A name and a record type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Question<'q> {
-    /// Lower case, labels separated by dots, no dot at the end; the root is empty. Bytes that no configured name has are
-    /// written as `!`, so that they match nothing but still count as labels.
+    /// Lower case, labels separated by dots, without a final dot; the root is empty. Bytes that no configured name has
+    /// are replaced by `!`, so that they match nothing but still count as labels.
     pub name: &'q str,
     /// The kind of record.
     pub kind: QueryType,
@@ -21,7 +21,7 @@ pub enum QueryType {
     Srv,
     /// Text.
     Txt,
-    /// The name behind an alias.
+    /// The target of an alias.
     Cname,
     /// The zone's parameters.
     Soa,
@@ -31,7 +31,7 @@ pub enum QueryType {
     Any,
     /// HTTPS and SVCB: browsers and stub resolvers ask for them beside addresses (RFC 9460).
     ServiceBinding,
-    /// Every other type: no zone has such records.
+    /// Any other type; no zone has such records.
     Other,
 }
 
@@ -50,7 +50,7 @@ impl QueryType {
         Self::Other,
     ];
 
-    /// The kind with this QTYPE (IANA's registry of DNS parameters).
+    /// The type with this QTYPE (IANA's registry of DNS parameters).
     #[must_use]
     pub fn from_code(code: u16) -> Self {
         match code {
@@ -84,7 +84,7 @@ impl QueryType {
     }
 }
 
-/// The labels of a received name as the text of [`Question::name`].
+/// Converts the labels of a received name to the text of [`Question::name`].
 pub(super) fn name_text<'l>(labels: impl Iterator<Item = &'l [u8]>) -> String {
     let mut text = String::with_capacity(64);
     for label in labels {

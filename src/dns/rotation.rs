@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Question;
 
-/// Enough that two names that a client asks for alternately seldom share a counter.
+/// Enough that two names that a client queries alternately rarely share a counter.
 const COUNTERS: usize = 256;
 
 /// Rotation counters by question.
 ///
-/// A single counter would not do: a client that always asks A and then AAAA, or one name and then another, would
-/// advance it by two and get the same first address of two every time.
+/// A single counter would not suffice: a client that always queries A and then AAAA, or one name and then another,
+/// would advance it by two, and get the same one of two addresses first every time.
 #[derive(Debug)]
 pub(super) struct Rotation([AtomicU64; COUNTERS]);
 
@@ -21,7 +21,7 @@ impl Rotation {
 
     /// The rotation for this question, incremented with every call.
     pub(super) fn next(&self, question: &Question<'_>) -> u64 {
-        // FNV-1a: short, and good enough to spread names over counters.
+        // FNV-1a: simple, and spreads names well enough over counters.
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         let hash = question.name.bytes().fold(0xcbf2_9ce4_8422_2325, step);
         let hash = step(hash, question.kind as u8);

@@ -1,4 +1,4 @@
-//! The running server: the library's UDP loops, TCP connections, and their end.
+//! The running server: UDP, TCP, and its shutdown.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use super::handler::Handler;
 use super::{DnsError, DnsMetrics, DnsOptions, DnsSockets, tcp};
 use crate::plan::Snapshot;
 
-/// A running DNS server: UDP and TCP, answering from the latest snapshot.
+/// A running DNS server for UDP and TCP, which answers from the latest snapshot.
 #[derive(Debug)]
 pub struct DnsServer {
     addresses: Vec<SocketAddr>,
     tasks: JoinSet<Result<(), DnsError>>,
-    /// Ends the tasks when the server is dropped.
+    /// Stops the tasks when the server is dropped.
     _stop: DropGuard,
 }
 
 impl DnsServer {
-    /// Serves `sockets` until `stop` is cancelled, on the tokio runtime of the caller. Each answer is taken from the
-    /// latest snapshot.
+    /// Serves `sockets` until `stop` is cancelled, on the current tokio runtime. Each answer is based on the latest
+    /// snapshot.
     ///
     /// # Errors
     ///
@@ -64,22 +64,23 @@ impl DnsServer {
         Ok(Self { addresses, tasks, _stop: stop.drop_guard() })
     }
 
-    /// The addresses that it listens at, each once.
+    /// The listening addresses, each once.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
-    /// Waits until the server has stopped: at once when one of its sockets failed, else after `stop` was cancelled and
-    /// every connection has ended.
+    /// Waits until the server has stopped: at once when one of its sockets failed, otherwise after `stop` was cancelled
+    /// and every connection has ended.
     ///
     /// # Errors
     ///
-    /// [`DnsError::Stopped`] when a socket failed. Without DNS no client finds the gateway, so callers should end too.
+    /// [`DnsError::Stopped`] when a socket failed. Without DNS no client can find the gateway, so callers should end
+    /// too.
     ///
     /// # Panics
     ///
-    /// When one of the server's tasks did.
+    /// If one of the server's tasks panicked.
     pub async fn stopped(mut self) -> Result<(), DnsError> {
         while let Some(ended) = self.tasks.join_next().await {
             match ended {
@@ -103,9 +104,9 @@ async fn serve_udp(mut server: Server<Handler>, stop: CancellationToken) -> Resu
     .map_err(DnsError::Stopped)
 }
 
-/// Whether what is sent to `upstream` arrives at a socket that is bound to `own`.
+/// Whether packets to `upstream` arrive at a socket bound to `own`.
 fn reaches(upstream: SocketAddr, own: SocketAddr) -> bool {
-    // An address can be bound if it is one of this host's.
+    // An address can be bound if it belongs to this host.
     let is_local = || std::net::UdpSocket::bind((upstream.ip(), 0)).is_ok();
     upstream.port() == own.port()
         && (upstream.ip() == own.ip() || upstream.ip().is_unspecified() || own.ip().is_unspecified() && is_local())

@@ -1,7 +1,7 @@
-//! Questions over connections (RFC 7766).
+//! DNS over TCP (RFC 7766).
 //!
-//! The library's own accept loop (`Server::register_listener`) takes any number of connections, so accepting and the
-//! limits are here; framing, parsing and writing are the library's.
+//! The library's accept loop (`Server::register_listener`) has no limit of connections, so accepting and limits are
+//! here; framing, parsing and writing are the library's.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,21 +22,22 @@ use super::handler::Handler;
 use super::{DnsError, ViewKind};
 use crate::limits::{ConnectionSlot, Connections, Shares, budget};
 
-/// Connections that one source address may hold at once over one listener.
+/// Maximum number of connections of one source address over one listener.
 pub(super) const MAXIMUM_PER_SOURCE: usize = 32;
 
-/// How long a connection may go without a whole question (RFC 7766 §6.2.3: a few seconds), or without taking an answer.
+/// How long a connection may go without a complete question (RFC 7766 §6.2.3: a few seconds), or without reading an
+/// answer.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long accepting pauses after an error such as a full table of descriptors.
+/// Pause of accepting after an error such as a full descriptor table.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Replies that may wait for one connection's socket; questions are answered one after the other.
+/// Replies that may wait for one connection's socket; questions are answered sequentially.
 const REPLY_BUFFER: usize = 4;
 
-/// Connections that all sources of a view may hold at once over one listener. Each view has its own places, so that
-/// public clients cannot take those of VPC clients; sources without a view get no answer but REFUSED. Where the process has
-/// few descriptors they are fewer: 1/64 of them, 1/256 and 1/512.
+/// Maximum number of connections of all sources of a view over one listener. Each view has a separate limit, so that
+/// public clients cannot displace VPC clients; sources without a view get only REFUSED. The limits are lower if the
+/// process has few descriptors: 1/64 of them, 1/256 and 1/512.
 pub(super) const fn maximum_connections(view: ViewKind) -> usize {
     match view {
         ViewKind::Vpc => 128,
@@ -61,8 +62,8 @@ pub(super) async fn serve(listener: TcpListener, handler: Handler, stop: Cancell
         };
         match accepted {
             Ok((stream, source)) => {
-                // When its source or its view has no place left, the longest idle connection of the same source or view
-                // is closed (RFC 7766 §6.2.3).
+                // At the limit of its source or its view, the connection of the same source or view that has been idle
+                // for longest is closed (RFC 7766 §6.2.3).
                 let Some(place) = open[handler.view_of(source) as usize].admit(source.ip(), false) else { continue };
                 let handler = handler.clone();
                 tasks.spawn(async move {
@@ -82,7 +83,7 @@ pub(super) async fn serve(listener: TcpListener, handler: Handler, stop: Cancell
     }
 }
 
-/// Answers until the client closes, is idle for too long, or sends what cannot be parsed, such as an empty message.
+/// Answers until the client closes, is idle for too long, or sends something unparsable, such as an empty message.
 async fn connection(stream: TcpStream, source: SocketAddr, handler: Handler, place: &ConnectionSlot) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (mut messages, replies) =

@@ -1,4 +1,4 @@
-//! The server from outside: real sockets, and the library's messages as the client.
+//! End-to-end tests of the server: real sockets, with the library's messages as the client.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ async fn udp_and_tcp_give_the_same_seeds() {
     }
 }
 
-/// A6: the answer after a change is the new one, on sockets and connections that were open before.
+/// A6: after a change, the answer is the new one, also on sockets and connections that were open before.
 #[tokio::test]
 async fn answers_follow_a_moved_port_at_once() {
     let server = TestDns::start(fixture::view()).await;
@@ -49,7 +49,7 @@ async fn answers_follow_a_moved_port_at_once() {
     assert_eq!(ports(&connection.ask(&query(SEEDS, RecordType::SRV)).await), [1024]);
 }
 
-/// A13: the shape that `nslookup` prints; A14: the other address comes first the next time.
+/// A13: the output of `nslookup`; A14: the other address comes first the next time.
 #[tokio::test]
 async fn a_client_that_asks_for_both_families_meets_both_addresses_in_turn() {
     let server = TestDns::start(fixture::view()).await;
@@ -93,7 +93,7 @@ async fn several_questions_may_be_sent_on_one_connection_before_the_first_answer
     for question in &questions {
         bytes.extend(framed(question));
     }
-    // Cut inside a length and inside a message, as packets may be.
+    // Split within a length and within a message, as packets may be.
     let (first, rest) = bytes.split_at(1);
     let (second, third) = rest.split_at(40);
     for part in [first, second, third] {
@@ -112,7 +112,7 @@ async fn a_silent_connection_is_closed_after_the_idle_timeout() {
     let server = TestDns::start(fixture::view()).await;
     let started = Instant::now();
     let mut connection = server.connect().await;
-    // Half a question is no question.
+    // A partial question does not count.
     connection.stream.write_all(&framed(&query(SEEDS, RecordType::SRV))[..20]).await.expect("open");
     assert!(connection.is_closed().await);
     assert!(started.elapsed() >= IDLE_TIMEOUT);
@@ -122,7 +122,7 @@ async fn a_silent_connection_is_closed_after_the_idle_timeout() {
 #[tokio::test]
 async fn a_message_that_cannot_be_parsed_ends_the_connection() {
     let server = TestDns::start(fixture::view()).await;
-    // The library takes an empty message for the connection's end.
+    // The library treats an empty message as the connection's end.
     for (count, message) in [Vec::new(), b"short".to_vec(), vec![0xff; 64]].into_iter().enumerate() {
         let mut connection = server.connect().await;
         connection.ask(&query(SEEDS, RecordType::SRV)).await;
@@ -133,7 +133,7 @@ async fn a_message_that_cannot_be_parsed_ends_the_connection() {
     }
 }
 
-/// RFC 7766 §6.2.3. The connections in use stay, whatever opens new ones.
+/// RFC 7766 §6.2.3. Connections in use stay open.
 #[tokio::test]
 async fn the_longest_idle_connection_makes_place_when_a_source_or_a_view_has_none_left() {
     let server = TestDns::start(fixture::view()).await;
@@ -145,14 +145,14 @@ async fn the_longest_idle_connection_makes_place_when_a_source_or_a_view_has_non
         connection.ask(&question).await;
         open.push(connection);
     }
-    // The view is full: the second connection has been idle the longest once the first has asked again.
+    // The view is full: after the first connection's question, the second one has been idle for longest.
     open[0].ask(&question).await;
     let mut late = server.connect_from("127.0.0.99:0").await;
     assert_eq!(late.ask(&question).await.answers.len(), 3);
     assert!(open[1].is_closed().await);
     assert_eq!(open[0].ask(&question).await.answers.len(), 3);
 
-    // A source at its limit closes its own: the last one of the first source's others.
+    // A source at its limit displaces its own connection: the last remaining one of the first source.
     let last = open.pop().expect("connections");
     drop(last);
     let of_source = MAXIMUM_PER_SOURCE;
@@ -181,7 +181,7 @@ async fn sources_outside_the_vpcs_cannot_take_the_places_of_vpc_clients() {
     assert_eq!(server.connect_from("127.0.0.9:0").await.ask(&question).await.answers.len(), 3);
 }
 
-/// 0x20: clients that vary the case of a question want it back as it was.
+/// 0x20: clients that vary the case of a question expect it back unchanged.
 #[tokio::test]
 async fn the_question_comes_back_in_its_own_spelling() {
     let server = TestDns::start(fixture::view()).await;
@@ -192,7 +192,7 @@ async fn the_question_comes_back_in_its_own_spelling() {
     assert_eq!(message.answers.len(), 3);
 }
 
-/// A2, B9: the view is chosen by who asks.
+/// A2, B9: the source determines the view.
 #[tokio::test]
 async fn the_source_address_decides_the_view() {
     let server = TestDns::start(fixture::view()).await;
@@ -267,7 +267,7 @@ async fn messages_that_are_no_questions_get_no_answers() {
     let first = receive(&client).await;
     assert_eq!(first.metadata.id, question.metadata.id, "the first reply is the question's answer");
 
-    // A header with larger counts than the message has records gets the shortest of replies.
+    // A header whose counts exceed the message's records gets the shortest of replies.
     let mut counts = question.to_vec().expect("a message");
     counts[6..12].fill(0xff);
     client.send(&counts).await.expect("sent");
@@ -321,12 +321,12 @@ async fn other_names_are_asked_upstream() {
         assert_eq!(message.answers[0].data, FakeResolver::address_record());
         assert!(message.edns.is_some());
     }
-    // A name in a public zone that has no records here, and an alias that leads out of the zones.
+    // A missing name in a public zone, and an alias to outside the zones.
     assert_eq!(server.ask("other.mongodb.net.", RecordType::A).await.answers.len(), 1);
     let chained = server.ask("out.mongodb.net.", RecordType::A).await;
     let names: Vec<_> = chained.answers.iter().map(|record| record.name.to_ascii()).collect();
     assert_eq!(names, ["out.mongodb.net.", "www.example.com."]);
-    // Private zones deny by themselves.
+    // Private zones are not forwarded.
     let denied = server.ask("x.below.us-east-1.aws.services.cloud.mongodb.com.", RecordType::A).await;
     assert_eq!(denied.metadata.response_code, ResponseCode::NXDomain);
 
@@ -393,7 +393,7 @@ async fn a_server_that_would_forward_to_itself_does_not_start() {
     }
 }
 
-/// An upstream resolver that forwards what it is asked to the server: one question must not become many.
+/// An upstream resolver that forwards to this server: one question must not become many.
 #[tokio::test]
 async fn a_loop_through_an_upstream_resolver_is_detected() {
     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a port"));

@@ -1,4 +1,4 @@
-//! Which zones a source sees, and what a zone holds at a name.
+//! Which zones a source sees, and which records a zone has for a name.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -43,7 +43,7 @@ pub(super) struct ViewZones<'v> {
     public: &'v BTreeMap<DnsName, DnsZone>,
 }
 
-/// The view that `source` is answered from, and its zones; without zones it is refused.
+/// The view and the zones for `source`; without zones it is refused.
 ///
 /// The service's side comes first: it must not learn the consumer's addresses. A VPC without
 /// `enableDnsSupport` has no resolver at all, so its hosts do not fall back to the public view.
@@ -62,7 +62,7 @@ pub(super) fn choose<'v>(source: IpAddr, view: &'v DnsView, options: &DnsOptions
 }
 
 impl<'v> ViewZones<'v> {
-    /// The public zones under `private` ones, or alone.
+    /// The public zones, hidden by `private` ones.
     pub(super) fn new(private: Option<&'v BTreeMap<DnsName, DnsZone>>, public: &'v BTreeMap<DnsName, DnsZone>) -> Self {
         Self { private, public }
     }
@@ -89,7 +89,7 @@ impl<'v> ViewZones<'v> {
         self.private.into_iter().flatten().chain(self.public).any(|(apex, _)| is_below(apex))
     }
 
-    /// Every zone that a name can be looked up in, by apex: a private zone hides the public one of the same apex.
+    /// Every zone in which a name can be looked up, by apex: a private zone hides the public one of the same apex.
     pub(super) fn all(&self) -> Vec<ViewZone<'v>> {
         let private = self.private.into_iter().flatten().map(|(apex, zone)| ViewZone { apex, zone, private: true });
         let public = self.public.iter().map(|(apex, zone)| ViewZone { apex, zone, private: false });
@@ -100,7 +100,7 @@ impl<'v> ViewZones<'v> {
     }
 }
 
-/// A zone as a view holds it.
+/// A zone of a view.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ViewZone<'v> {
     /// The zone's name.
@@ -111,10 +111,10 @@ pub(super) struct ViewZone<'v> {
     pub(super) private: bool,
 }
 
-/// What a zone holds at a name.
+/// The content of a zone for a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NameEntry<'v> {
-    /// Records, perhaps a wildcard's.
+    /// Records, possibly a wildcard's.
     Records(&'v RecordSets),
     /// No records, but the name exists: it is the apex, or there are names below it.
     Empty,
@@ -123,7 +123,7 @@ pub(super) enum NameEntry<'v> {
 }
 
 impl<'v> ViewZone<'v> {
-    /// What the zone holds at `name`, which is within it.
+    /// The zone's content for `name`, which is within it.
     pub(super) fn node(&self, name: &str) -> NameEntry<'v> {
         if let Some(sets) = self.zone.records.get(name).filter(|sets| !is_empty(sets)) {
             NameEntry::Records(sets)
@@ -134,7 +134,8 @@ impl<'v> ViewZone<'v> {
         }
     }
 
-    /// Whether `name` exists: it is the apex, owns records, or is an ancestor of a name that does (an empty non-terminal).
+    /// Whether `name` exists: it is the apex, has records, or is an ancestor of a name with records (an empty
+    /// non-terminal).
     fn exists(&self, name: &str) -> bool {
         let records = &self.zone.records;
         name == self.apex.as_str()
@@ -143,16 +144,17 @@ impl<'v> ViewZone<'v> {
     }
 
     /// The wildcard's records for a `name` that does not exist: those of `*` below its closest encloser, the longest
-    /// ancestor that exists (RFC 4592 §3.3.1).
+    /// existing ancestor (RFC 4592 §3.3.1).
     fn wildcard(&self, name: &str) -> Option<&'v RecordSets> {
-        // Wildcards are adjacent in the map; '/' follows '.'. Most zones have none, which saves the walk.
+        // Wildcards are adjacent in the map, as '/' follows '.'. Most zones have none, which makes the check below
+        // cheap.
         self.zone.records.range::<str, _>((Bound::Included("*."), Bound::Excluded("*/"))).next()?;
         let encloser = ancestors(name).skip(1).find(|ancestor| self.exists(ancestor))?;
         self.zone.records.get(format!("*.{encloser}").as_str()).filter(|sets| !is_empty(sets))
     }
 }
 
-/// `name`, then the names above it, up to its last label.
+/// `name` and its ancestors, up to the last label.
 fn ancestors(name: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, rest)| rest))
 }

@@ -19,21 +19,21 @@ pub struct Packets {
 /// An ended flow.
 #[derive(Debug, Clone)]
 pub struct EndedFlow {
-    /// Which.
+    /// Its id.
     pub id: FlowId,
-    /// Who it came from.
+    /// The client's address.
     pub client: SocketAddr,
-    /// The address that it came to.
+    /// The address that the client connected to.
     pub local: SocketAddr,
     /// The endpoint; `None` on the public path.
     pub gate: Option<Arc<EndpointGate>>,
-    /// Where the client is.
+    /// The origin of the client.
     pub origin: Origin,
     /// The addressable target.
     pub target: TargetId,
     /// The member's address.
     pub target_address: SocketAddr,
-    /// When it was let through.
+    /// When it was admitted.
     pub opened: SystemTime,
     /// When it ended.
     pub ended: SystemTime,
@@ -50,34 +50,34 @@ pub struct EndedFlow {
 /// A refused connection.
 #[derive(Debug, Clone)]
 pub struct RefusedFlow {
-    /// Who it came from.
+    /// The client's address.
     pub client: SocketAddr,
-    /// The address that it came to.
+    /// The address that the client connected to.
     pub local: SocketAddr,
     /// The endpoint; `None` on the public path.
     pub gate: Option<Arc<EndpointGate>>,
     /// The addressable target.
     pub target: TargetId,
-    /// When.
+    /// The time.
     pub at: SystemTime,
-    /// Why.
+    /// The reason.
     pub refusal: Refusal,
 }
 
 /// A flow that is open at the end of a window.
 #[derive(Debug, Clone)]
 pub struct OpenFlow {
-    /// Which.
+    /// Its id.
     pub id: FlowId,
-    /// Who it came from.
+    /// The client's address.
     pub client: SocketAddr,
-    /// The address that it came to.
+    /// The address that the client connected to.
     pub local: SocketAddr,
     /// Its endpoint.
     pub gate: Arc<EndpointGate>,
-    /// Where the client is.
+    /// The origin of the client.
     pub origin: Origin,
-    /// When it was let through.
+    /// When it was admitted.
     pub opened: SystemTime,
     /// Payload written to the target so far.
     pub bytes_to_target: u64,

@@ -1,4 +1,4 @@
-//! What the commands do.
+//! Implementations of the commands.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ use crate::files;
 use crate::lifecycle::{exit_code, run_command};
 use crate::model::DnsName;
 
-/// What the default config is called in messages.
+/// The default config's name in messages.
 const DEFAULT_FILE: &str = "config/scenarios/lab.toml (built in)";
 
 pub(super) fn up(
@@ -38,7 +38,7 @@ pub(super) fn up(
         None if clouds => (super::config_with_clouds(), DEFAULT_FILE.to_owned()),
         None => (DEFAULT_CONFIG.to_owned(), DEFAULT_FILE.to_owned()),
         Some(path) => {
-            // Read once more as text: the gateway gets it with the lab's own addresses.
+            // Read again as text, to which the lab's own addresses are applied for the gateway.
             crate::config::load(path)?;
             let text = fs::read_to_string(path);
             let text = text.map_err(|source| LabError::File { what: "read", path: path.to_owned(), source })?;
@@ -58,7 +58,7 @@ pub(super) fn up(
         if lab.is_some() {
             return Err(LabError::AlreadyUp { name: name.to_owned(), pid: first.pid, flag: flag(name) });
         }
-        // A lab that lost a process it needs has died: it is cleaned up like any other.
+        // A lab that lost an essential process has died, and is cleaned up like any other.
         kill(&first, life, name)?;
     }
     labs.remove(name)?;
@@ -75,21 +75,21 @@ pub(super) fn up(
     Ok(())
 }
 
-/// A lab that is to be built.
+/// The inputs for building a lab.
 struct LabPlan {
     /// The config.
     text: String,
-    /// What it is called.
+    /// The config's name in messages.
     asked: String,
     topology: topology::Topology,
     backends: Vec<Backend>,
-    /// Host names of the vendors' APIs that the gateway's are to answer to.
+    /// Host names of the vendors' APIs that the gateway serves.
     names: BTreeSet<DnsName>,
-    /// Whether stand-ins serve instead of the backends.
+    /// Whether stand-ins run instead of the backends.
     stand_ins: bool,
 }
 
-/// Starts the lab's first process, which keeps `lock`, and waits until the lab is ready.
+/// Starts the lab's first process, which holds `lock`, and waits until the lab is ready.
 fn build(dir: &Path, lock: fs::File, plan: &LabPlan) -> Result<(), LabError> {
     let here = env::current_dir().doing("find the current directory")?;
     let write = |name: &str, text: String| {
@@ -110,7 +110,7 @@ fn build(dir: &Path, lock: fs::File, plan: &LabPlan) -> Result<(), LabError> {
     for process in [if plan.stand_ins { Process::StandIns } else { Process::Backends }, Process::Gateway] {
         command.args(["--process", process.name()]);
     }
-    // All processes of the lab inherit them: a config whose admin API other hosts reach is refused without.
+    // All processes of the lab inherit them; the gateway refuses an admin API off loopback without credentials.
     command.envs(credentials.environment());
     command.current_dir("/").stdin(lock).stdout(Stdio::piped()).stderr(log);
     let mut child =
@@ -161,7 +161,7 @@ fn end(labs: &LabsDirectory, name: &str) -> Result<(), LabError> {
     Ok(())
 }
 
-/// The first process that is recorded for the lab `name`.
+/// The recorded first process of the lab `name`.
 fn found(labs: &LabsDirectory, name: &str) -> Result<Option<(InitProcess, InitState)>, LabError> {
     let dir = labs.dir_of(name);
     record::check(&dir)?;
@@ -171,12 +171,12 @@ fn found(labs: &LabsDirectory, name: &str) -> Result<Option<(InitProcess, InitSt
 fn kill(first: &InitProcess, life: InitState, name: &str) -> Result<(), LabError> {
     match life {
         InitState::Unseen | InitState::AroundThis => Err(LabError::Unseen { name: name.to_owned() }),
-        // Ended: its last processes may still be on their way out.
+        // `Ended`: its last processes may still be exiting.
         InitState::Runs | InitState::Ended => first.kill(),
     }
 }
 
-/// Refuses a command that would end the lab it is typed in, or build one inside of it.
+/// Refuses a command that would end the lab in which it runs, or build a lab inside it.
 fn not_inside(command: &'static str) -> Result<(), LabError> {
     for name in record::names()? {
         let dir = record::dir_of(&name)?;
@@ -193,7 +193,7 @@ pub(super) fn run(name: &str, host: Host, command: Vec<OsString>) -> Result<Exit
     enter::run(&HostNamespaces::open(&found.first, &found.lab, host)?, job(&found, host, command)?)
 }
 
-/// Builds a lab of `config`, runs `command` in it, removes the lab, and answers the command's exit code.
+/// Builds a lab of `config`, runs `command` in it, removes the lab, and returns the command's exit code.
 pub(super) fn run_in_new(
     config: &Path,
     stand_ins: bool,
@@ -204,7 +204,7 @@ pub(super) fn run_in_new(
     not_inside("plgw lab run --config")?;
     let program = super::program()?;
     let name = format!("run-{}", std::process::id());
-    // Each in a separate process: one that has built or entered a lab cannot leave its namespaces.
+    // Each in a separate process, as a process that has built or entered a lab can't leave its namespaces.
     let plgw = |verb: &str| {
         let mut command = Command::new(&program);
         command.args(["lab", verb, "--name", &name]);
@@ -235,7 +235,7 @@ pub(super) fn shell(name: &str, host: Host) -> Result<ExitCode, LabError> {
     enter::run(&entry, job(&found, host, command)?)
 }
 
-/// A command at `host`, with what it finds in its environment.
+/// A command to run at `host`, with its environment.
 fn job(found: &RunningLab, host: Host, command: Vec<OsString>) -> Result<Job, LabError> {
     let held = found.lab.hosts.get(&host);
     let resolver = held.and_then(|held| held.resolver).map(|ip| format!("{ip}:{}", topology::DNS_PORT));
@@ -270,7 +270,7 @@ pub(super) fn console(name: &str, port: u16) -> Result<ExitCode, LabError> {
     let command = vec![super::program()?.into(), "lab".into(), "forward".into(), address.to_string().into()];
     let scheme = found.lab.admin_tls.scheme();
     let link = format!("{scheme}://{here}/console#token={token}");
-    // The reader of a pipe may have closed it after the link.
+    // The reader of a pipe may have closed it after the first line.
     let _ = writeln!(std::io::stdout(), "{link}\nthe console of lab `{name}`, until Ctrl-C; the link has its token");
     let entry = HostNamespaces::open(&found.first, &found.lab, Host::Gateway)?;
     enter::run(&entry, Job { input: Some(listener.into()), ..job(&found, Host::Gateway, command)? })
@@ -341,7 +341,7 @@ pub(super) fn network(dir: &Path, host: Host) -> Result<fs::File, LabError> {
     Ok(HostNamespaces::open(&found.first, &found.lab, host)?.into_network())
 }
 
-/// A lab that is up.
+/// A running lab.
 struct RunningLab {
     name: String,
     dir: PathBuf,
@@ -353,7 +353,7 @@ fn find(name: &str) -> Result<RunningLab, LabError> {
     standing(name, record::dir_of(check_name(name)?)?)
 }
 
-/// The lab `name`, whose directory is `dir`, when it is up and can be reached from here.
+/// The running lab `name` with the directory `dir`; an error if it is not up or can't be reached from here.
 fn standing(name: &str, dir: PathBuf) -> Result<RunningLab, LabError> {
     let not_up = || LabError::NotUp { name: name.to_owned(), flag: flag(name) };
     let first = InitProcess::read(&dir).ok_or_else(not_up)?;
@@ -371,7 +371,7 @@ fn check_name(name: &str) -> Result<&str, LabError> {
     if record::is_name(name) { Ok(name) } else { Err(LabError::BadName(name.to_owned())) }
 }
 
-/// What else to write on the command line for this lab.
+/// The `--name` option for this lab in messages.
 pub(super) fn flag(name: &str) -> String {
     if name == DEFAULT_NAME { String::new() } else { format!(" --name {name}") }
 }

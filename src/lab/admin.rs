@@ -1,7 +1,9 @@
-//! The gateway's admin API in a lab: its credentials, and how hosts of the lab and the machine around it reach it.
+//! The gateway's admin API in a lab: its credentials, and its access from the lab's hosts and from the surrounding
+//! machine.
 //!
-//! It listens at one link-local address, as AWS' own services for instances do, which every host reaches but those of the
-//! service's side: they have no route to it, and it refuses their sources. As other hosts reach it, it asks for credentials.
+//! It listens at one link-local address, as AWS' own services for instances do. All hosts reach it except those of the
+//! service's side: they have no route to it, and it refuses their sources. As other hosts reach it, it requires
+//! credentials.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,39 +22,39 @@ use crate::api::client::AdminAddress;
 use crate::config::AdminTls;
 use crate::files;
 
-/// Where it listens: the gateway's end of its cable to the VPC's router. Link-local: RFC 3927.
+/// Its address, at the gateway's end of the link to the VPC's router. Link-local: RFC 3927.
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 2);
 
-/// The credentials, in the lab's directory.
+/// The file of the credentials in the lab's directory.
 const FILE: &str = "admin.json";
 
-/// Where a client finds the admin API, and with which token.
+/// Environment variables with the address of the admin API and the token.
 pub(super) const ADMIN: &str = "PLGW_ADMIN";
 const TOKEN: &str = "PLGW_ADMIN_TOKEN";
 const PUBLIC_KEY: &str = "PLGW_ADMIN_PUBLIC_KEY";
 const PRIVATE_KEY: &str = "PLGW_ADMIN_PRIVATE_KEY";
 
-/// Every variable that this module may set in a command's environment: what it inherits of another gateway's must not reach
-/// it.
+/// Every variable that this module may set in a command's environment; inherited values for another gateway are
+/// removed.
 pub(super) const VARIABLES: [&str; 4] = [ADMIN, TOKEN, PUBLIC_KEY, PRIVATE_KEY];
 
-/// Where clients look for the file of CAs that they trust: OpenSSL's and Go's; curl's; Node's, besides its own; Python's
-/// requests; and AWS's own tools and SDK for Python.
+/// Variables with the file of trusted CAs: OpenSSL's and Go's; curl's; Node's (additional CAs); Python requests'; and
+/// that of AWS's tools and SDK for Python.
 const TRUST: [&str; 5] =
     ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"];
 
-/// A lab's admin API.
+/// Access to a lab's admin API.
 #[derive(Debug, Clone)]
 pub struct AdminApi {
-    /// Where it is, in the network of the lab's gateway.
+    /// Its address in the network of the lab's gateway.
     pub address: AdminAddress,
     /// The token of `/v1`.
     pub token: String,
-    /// The CA of its certificate; `None`: it has none, or another CA's.
+    /// The CA of its certificate; `None`: it has no certificate, or one of another CA.
     pub ca: Option<PathBuf>,
 }
 
-/// The admin API's credentials, new for every lab.
+/// The admin API's credentials, generated for each lab.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Credentials {
     public_key: String,
@@ -61,7 +63,7 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    /// New ones, kept in `dir` for their owner alone.
+    /// Generates credentials, and saves them in `dir`, readable by their owner only.
     pub(super) fn make(dir: &Path) -> Result<Self, LabError> {
         let made = Self { public_key: random::<8>()?, private_key: random::<32>()?, token: random::<32>()? };
         let path = dir.join(FILE);
@@ -70,7 +72,7 @@ impl Credentials {
         Ok(made)
     }
 
-    /// Those in `dir`.
+    /// Reads the credentials in `dir`.
     pub(super) fn read(dir: &Path) -> Result<Self, LabError> {
         let path = dir.join(FILE);
         let text = files::read_trusted(&path);
@@ -78,7 +80,7 @@ impl Credentials {
         read.map_err(|source| LabError::File { what: "read", path, source })
     }
 
-    /// As the gateway and its clients find them in their environment.
+    /// The environment variables of the gateway and its clients.
     pub(super) fn environment(&self) -> BTreeMap<&'static str, String> {
         let pairs = [(TOKEN, &self.token), (PUBLIC_KEY, &self.public_key), (PRIVATE_KEY, &self.private_key)];
         pairs.map(|(name, value)| (name, value.clone())).into()
@@ -93,7 +95,7 @@ fn random<const N: usize>() -> Result<String, LabError> {
     Ok(hex::encode(bytes))
 }
 
-/// What a process at `host` has in its environment to use the admin API of `lab`, in `dir`, with.
+/// The environment of a process at `host` for using the admin API of `lab` in `dir`.
 pub(super) fn environment(
     host: Host,
     lab: &LabRecord,
@@ -109,8 +111,8 @@ pub(super) fn environment(
     Ok(environment)
 }
 
-/// Moves bytes between clients of the listener that is this process' standard input, which is in the machine's network,
-/// and the admin API at `to`, which is in this process' own.
+/// Forwards connections from the listener on standard input, which is in the machine's network, to the admin API at
+/// `to`, which is in this process' network.
 pub(super) fn forward(to: SocketAddr) -> Result<(), LabError> {
     let input: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().doing("use standard input")?;
     let listener = std::net::TcpListener::from(input);
@@ -121,7 +123,7 @@ pub(super) fn forward(to: SocketAddr) -> Result<(), LabError> {
         loop {
             let (mut client, _) = listener.accept().await.doing("accept a client of the console")?;
             tokio::spawn(async move {
-                // A client whose gateway is gone sees its connection end; the command ends with the lab.
+                // If the gateway is gone, the client's connection is closed; the command ends with the lab.
                 if let Ok(mut admin) = TcpStream::connect(to).await {
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut admin).await;
                 }

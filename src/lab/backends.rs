@@ -1,9 +1,9 @@
-//! The config's real nodes and apps, reached from the lab.
+//! The config's real nodes and apps, made reachable from the lab.
 //!
-//! They are on this machine's network, which the lab has no cable to. So their addresses are given to the service's host,
-//! and one process of the lab stays in this machine's network: it accepts on sockets that were made at the service's
-//! host and handed to it, dials the real address, and moves bytes. It needs no right to do so, and the service's side gets
-//! no way into this machine's network but to those addresses.
+//! They are in this machine's network, to which the lab has no link. So their addresses are assigned to the service's
+//! host, and one process of the lab stays in this machine's network: it accepts on sockets that were created at the
+//! service's host and passed to it, connects to the real address, and relays bytes. It needs no privileges, and the
+//! service's side gets access to those addresses only.
 
 use std::io::{IoSlice, IoSliceMut, Read};
 use std::mem::MaybeUninit;
@@ -25,28 +25,28 @@ use tokio::time::{sleep, timeout};
 use super::error::IoContext;
 use super::{LabError, holder};
 
-/// The list, in the lab's directory.
+/// The list in the lab's directory.
 pub(super) const FILE: &str = "backends.json";
 
-/// How often a backend is tried: the gateway's health checks see within that time what it comes to.
+/// Probe interval: the maximum delay until the gateway's health checks see a change.
 const TRY: Duration = Duration::from_secs(2);
 
-/// How long it may take to answer.
+/// Time limit of a probe.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Connections that may wait to be accepted.
+/// Listen backlog.
 const BACKLOG: i32 = 128;
 
-/// Where the gateway dials a backend, and where that really is.
+/// A backend's address in the lab and its real address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Backend {
-    /// In the service's VPC.
+    /// The address in the service's VPC.
     pub(super) at: SocketAddrV4,
-    /// From this machine.
+    /// The real address.
     pub(super) real: SocketAddrV4,
 }
 
-/// The list in `dir`.
+/// Reads the list in `dir`.
 pub(super) fn read(dir: &Path) -> Result<Vec<Backend>, LabError> {
     let path = dir.join(FILE);
     let text = crate::files::read_trusted(&path).map_err(|source| LabError::File {
@@ -57,7 +57,7 @@ pub(super) fn read(dir: &Path) -> Result<Vec<Backend>, LabError> {
     serde_json::from_slice(&text).map_err(|error| LabError::File { what: "read", path, source: error.into() })
 }
 
-/// Makes a socket for every backend where this thread is, not listening yet, and hands them over in order.
+/// Creates a socket for every backend in the current network namespace, not listening yet, and sends them in order.
 pub(super) fn hand_over(backends: &[Backend], to: &UnixStream) -> Result<(), LabError> {
     for backend in backends {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).doing("make a socket for a backend")?;
@@ -72,7 +72,7 @@ pub(super) fn hand_over(backends: &[Backend], to: &UnixStream) -> Result<(), Lab
     Ok(())
 }
 
-/// The next socket that is handed over.
+/// Receives the next socket.
 fn take_over(from: impl AsFd) -> Result<Socket, LabError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -83,11 +83,11 @@ fn take_over(from: impl AsFd) -> Result<Socket, LabError> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    // The lab's first process ended before it handed anything over.
+    // The lab's first process ended before it sent a socket.
     found.map(Socket::from).ok_or_else(|| LabError::Build("no socket was handed over".to_owned()))
 }
 
-/// Serves the backends of `dir` until the lab ends. The sockets come over standard input.
+/// Serves the backends of `dir` until the lab ends. The sockets are received on standard input.
 pub(super) fn serve(dir: &Path) -> Result<(), LabError> {
     let backends = read(dir)?;
     let input = std::io::stdin().as_fd().try_clone_to_owned().doing("use standard input")?;
@@ -98,12 +98,13 @@ pub(super) fn serve(dir: &Path) -> Result<(), LabError> {
         runtime.spawn(follow(backend, socket));
     }
     holder::say(holder::SERVES)?;
-    // The other end is closed when the lab ends; this process then ends with it.
+    // The other end is closed when the lab ends; this process then ends too.
     let _ = UnixStream::from(input).read(&mut [0]);
     Ok(())
 }
 
-/// Listens while the backend answers, and refuses while it does not: so a client here sees what it would see there.
+/// Listens while the backend accepts connections, and refuses otherwise, so that clients in the lab see the backend's
+/// state.
 async fn follow(backend: Backend, socket: Socket) {
     loop {
         if dial(backend.real).await.is_none() {
@@ -114,12 +115,12 @@ async fn follow(backend: Backend, socket: Socket) {
             tracing::warn!(at = %backend.at, %error, "lab: cannot listen for a backend");
             sleep(TRY).await;
         }
-        // A socket that listened no longer does, and may again.
+        // Stops listening; the socket can listen again.
         let _ = socket.shutdown(Shutdown::Read);
     }
 }
 
-/// Accepts for a backend until it no longer answers.
+/// Accepts for a backend until it no longer responds.
 async fn listen(backend: &Backend, socket: &Socket) -> std::io::Result<()> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -134,7 +135,7 @@ async fn listen(backend: &Backend, socket: &Socket) -> std::io::Result<()> {
                 tokio::spawn(join(client, real));
             }
             (Ok(Ok((client, _))), None) => {
-                // What a client of a closed port meets.
+                // As if the port were closed.
                 let _ = client.set_zero_linger();
                 return Ok(());
             }
@@ -146,7 +147,7 @@ async fn dial(real: SocketAddrV4) -> Option<TcpStream> {
     timeout(ANSWER, TcpStream::connect(real)).await.ok()?.ok()
 }
 
-/// Moves bytes until both sides have finished; a side that failed resets the other.
+/// Relays until both sides have finished; an error on one side resets the other.
 async fn join(mut client: TcpStream, mut real: TcpStream) {
     let (_, _) = (client.set_nodelay(true), real.set_nodelay(true));
     if tokio::io::copy_bidirectional(&mut client, &mut real).await.is_err() {

@@ -1,4 +1,4 @@
-//! `plgw lab …`.
+//! The command line of `plgw lab …`.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -192,12 +192,12 @@ pub struct ProcessOf {
 }
 
 impl LabCommand {
-    /// Does what was asked. To be called while the process has one thread, so before any runtime starts: only then may
+    /// Runs the command. To be called while the process is single-threaded, before any runtime starts, as only then can
     /// it change its namespaces.
     ///
     /// # Errors
     ///
-    /// [`LabError`], with a source chain worth printing.
+    /// [`LabError`], with its source chain.
     pub fn run(self) -> Result<ExitCode, LabError> {
         match self {
             Self::Up(up) => {

@@ -1,4 +1,4 @@
-//! The config that the lab's gateway runs with: the one that was asked for, at the lab's addresses.
+//! The config of the lab's gateway: the user's, with the lab's addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -13,21 +13,21 @@ use super::{LabError, admin};
 use crate::config::DEFAULT_ADMIN;
 use crate::model::{Desired, DnsName};
 
-/// Says what the file is, at its top.
+/// A comment at the top of the file.
 const HEAD: &str = "\
 # The config of the gateway in this lab, made by `plgw lab up`. Edit it and the gateway reads it again at once; endpoints'
 # addresses, nodes' addresses and networks are the lab's and stay as they are. It goes with the lab.
 
 ";
 
-/// Where tools look that have a host name built in.
+/// The port that tools with built-in host names use.
 const HTTPS: u16 = 443;
 
-/// Where in the service's VPC backends of this machine's loopback get addresses: from base + 100 on.
+/// Offset of addresses that replace loopback addresses of backends in the service's VPC.
 const ALIASES: u32 = 100;
 
-/// `text`, which reads as `desired`, with addresses of the service's VPC for nodes and apps that it has on loopback: there
-/// no cable leads. Also where each backend is then, and where it really is.
+/// Replaces loopback addresses of nodes and apps in `text`, which parses as `desired`, by addresses of the service's
+/// VPC, as no link leads to loopback. Also returns each backend's new and real address.
 pub(super) fn relocated(text: &str, file: &str, desired: &Desired) -> Result<(String, Vec<Backend>), LabError> {
     let unsuited = |reason: String| LabError::Unsuited { file: file.to_owned(), reason };
     let mut table: Table = text.parse().map_err(|error: toml::de::Error| unsuited(error.to_string()))?;
@@ -35,7 +35,7 @@ pub(super) fn relocated(text: &str, file: &str, desired: &Desired) -> Result<(St
     let free =
         first_service_net(desired).into_iter().flat_map(|base| (ALIASES..).map(move |n| Ipv4Addr::from(base + n)));
     let free = free.filter(|ip| !all.contains(ip));
-    // One each: nodes of one machine may be in several zones, of which one can be cut.
+    // One address for each: nodes of one machine may be in several zones, of which one can be cut.
     let mut real = BTreeSet::new();
     for_each_backend(&mut table, |value| real.extend(named(value).filter(|address| address.ip().is_loopback())));
     let aliases: BTreeMap<SocketAddrV4, Ipv4Addr> = real.into_iter().zip(free).collect();
@@ -48,7 +48,7 @@ pub(super) fn relocated(text: &str, file: &str, desired: &Desired) -> Result<(St
             }
         }
     });
-    // Most configs have none there: then not a letter changes.
+    // Usually there is no such backend, and the text is unchanged.
     Ok((if aliases.is_empty() { text.to_owned() } else { table.to_string() }, backends))
 }
 
@@ -60,14 +60,14 @@ fn first_service_net(desired: &Desired) -> Option<u32> {
     })
 }
 
-/// An address, or a URL with one, moved where `aliases` says; and the backend that it names. `None` for names.
+/// An address, or a URL with one, replaced according to `aliases`, and the backend. `None` for names.
 fn moved(text: &str, aliases: &BTreeMap<SocketAddrV4, Ipv4Addr>) -> Option<(String, Backend)> {
     let real = named(text)?;
     let at = SocketAddrV4::new(*aliases.get(&real).unwrap_or(real.ip()), real.port());
     Some((text.replacen(&real.ip().to_string(), &at.ip().to_string(), 1), Backend { at, real }))
 }
 
-/// The address that a node's or an app's value names.
+/// The address in a node's or an app's value.
 fn named(text: &str) -> Option<SocketAddrV4> {
     let found = if text.contains("://") { topology::backend_address(text) } else { text.parse().ok() };
     match found? {
@@ -76,7 +76,7 @@ fn named(text: &str) -> Option<SocketAddrV4> {
     }
 }
 
-/// Every address of a node, a BI Connector or an app's backend.
+/// Calls `each` for every address of a node, a BI Connector or an app's backend.
 fn for_each_backend(table: &mut Table, mut each: impl FnMut(&mut String)) {
     let mut nodes = |owner: &mut Table, keys: &[&str], address: &str| {
         for key in keys {
@@ -95,14 +95,15 @@ fn for_each_backend(table: &mut Table, mut each: impl FnMut(&mut String)) {
     nodes(table, &["app"], "backend");
 }
 
-/// The tables of an array of tables; none where there is no such array.
+/// The tables of an array of tables; none if there is no such array.
 fn tables<'t>(table: &'t mut Table, key: &str) -> impl Iterator<Item = &'t mut Table> {
     let array = table.get_mut(key).and_then(Value::as_array_mut);
     array.into_iter().flatten().filter_map(Value::as_table_mut)
 }
 
-/// `text`, which is a good config, with what is the lab's to say: where DNS and the admin API listen, to which `names` that
-/// answers besides the file's own, and where state and certificates are unless the file says so itself. `base` is what relative paths in it are relative to.
+/// Completes the valid config `text` with the lab's settings: the addresses of DNS and the admin API, additional
+/// `names` of the latter, and directories for state and certificates unless the file has them. Relative paths in it are
+/// relative to `base`.
 pub(super) fn effective(
     text: &str,
     file: &str,
@@ -142,7 +143,7 @@ pub(super) fn effective(
         let names: BTreeSet<String> = own.chain(names.iter().map(ToString::to_string)).collect();
         let asked: Option<SocketAddr> = api.get("listen").and_then(Value::as_str).and_then(|text| text.parse().ok());
         let port = if names.is_empty() {
-            // Its cables have two ends and no one between them.
+            // A direct link, which no one else can read.
             if !api.contains_key("certificate") {
                 api.entry("tls").or_insert_with(|| Value::String("off".to_owned()));
             }
@@ -177,7 +178,7 @@ mod tests {
         let made =
             effective(text, "asked.toml", &topology, &BTreeSet::new(), Path::new("/run/x"), Path::new("/home/me"));
         let made = made.expect("a config");
-        // Off loopback the admin API needs credentials in the environment, which the lab's processes have and a test has not.
+        // Off loopback the admin API requires credentials in the environment, which a test does not have.
         assert!(made.contains("listen = \"169.254.0.2:8474\""), "{made}");
         parse(&made.replace("169.254.0.2", "127.0.0.1"), "made.toml").expect("what is made is good")
     }

@@ -1,4 +1,4 @@
-//! Running commands at a host of the lab.
+//! Runs commands at a host of the lab.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use super::record::{InitProcess, LabRecord};
 use super::{Host, LabError, admin, namespaces};
 use crate::lifecycle::{exit_code, run_command};
 
-/// The network and mount namespaces of a host, to be entered.
+/// The namespaces of a host.
 pub(super) struct HostNamespaces {
     network: namespaces::Namespace,
     mounts: namespaces::Namespace,
@@ -29,7 +29,7 @@ impl HostNamespaces {
         Ok(Self {
             network: descriptor(held.network)?,
             mounts: descriptor(held.mounts)?,
-            // A process of the lab is in it already, and may not enter it again.
+            // A process of the lab is already in it, and can't enter it again.
             user: if first.user_namespace && !first.is_around_this() {
                 Some(namespaces::open(&first.proc("ns/user"))?)
             } else {
@@ -39,18 +39,18 @@ impl HostNamespaces {
         })
     }
 
-    /// Moves this process in. Its children are the lab's, and end with it.
+    /// Moves this process into the namespaces. Its children belong to the lab, and end with it.
     pub(super) fn enter(&self) -> Result<(), LabError> {
         namespaces::one_thread()?;
         let here = env::current_dir();
-        // The user namespace first: it gives the right to enter the others.
+        // The user namespace first: it gives the privilege to enter the others.
         if let Some(user) = &self.user {
             namespaces::enter_user(user)?;
         }
         namespaces::enter_pids(&self.pids)?;
         namespaces::enter_mounts(&self.mounts)?;
         namespaces::enter_network(&self.network)?;
-        // A mount namespace is entered at its root.
+        // Entering a mount namespace changes the working directory to its root.
         if let Ok(here) = here {
             let _ = env::set_current_dir(here);
         }
@@ -62,12 +62,12 @@ impl HostNamespaces {
         &self.network
     }
 
-    /// The network namespace alone.
+    /// The network namespace, without the others.
     pub(super) fn into_network(self) -> namespaces::Namespace {
         self.network
     }
 
-    /// Moves this process into the network alone, and into the user namespace that owns it.
+    /// Moves this process into the network namespace, and into the user namespace that owns it.
     pub(super) fn enter_network(&self) -> Result<(), LabError> {
         namespaces::one_thread()?;
         if let Some(user) = &self.user {
@@ -99,13 +99,13 @@ fn why_missing(host: Host) -> &'static str {
 pub(super) struct Job {
     /// The program and its arguments.
     pub(super) command: Vec<OsString>,
-    /// What it has in its environment besides this process's, without another gateway's admin API.
+    /// Additional environment variables; those for another gateway's admin API are removed.
     pub(super) environment: BTreeMap<String, OsString>,
     /// Its standard input; `None`: this process's.
     pub(super) input: Option<OwnedFd>,
 }
 
-/// Runs a command and answers its exit status, as a shell would.
+/// Runs a command and returns its exit status, as a shell would.
 pub(super) fn run(entry: &HostNamespaces, job: Job) -> Result<ExitCode, LabError> {
     let (program, arguments) = job.command.split_first().expect("clap asks for at least one word");
     entry.enter()?;
@@ -128,7 +128,7 @@ pub(super) fn run(entry: &HostNamespaces, job: Job) -> Result<ExitCode, LabError
     Ok(code)
 }
 
-/// The shell for a host: the user's, with the host in its prompt where it is bash.
+/// The command of a shell at a host: the user's shell, with the host in the prompt if it is bash.
 pub(super) fn shell(dir: &Path, host: Host) -> Result<Vec<OsString>, LabError> {
     let shell = env::var_os("SHELL").filter(|shell| Path::new(shell).is_file()).unwrap_or_else(|| "/bin/sh".into());
     let mut command = vec![shell.clone()];

@@ -1,4 +1,4 @@
-//! What can go wrong with a lab, in words that say what to do.
+//! Errors of the lab.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -6,47 +6,47 @@ use std::path::PathBuf;
 
 use super::Host;
 
-/// Why the lab did not do what was asked.
+/// Why a lab command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// No namespaces for this user on this machine.
+    /// This user can't create namespaces on this machine.
     #[error(
         "cannot make network namespaces: {reason}\n`plgw quickstart` needs none: it shows the same on loopback addresses"
     )]
     Forbidden {
-        /// The setting that forbids it, and how it is changed.
+        /// The setting that forbids it, and how to change it.
         reason: String,
     },
-    /// The config is broken.
+    /// The config is invalid.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigErrors),
-    /// The config is good, but no lab can be made of it.
+    /// The config is valid, but does not describe a lab.
     #[error("no lab can be made of {file}: {reason}")]
     Unsuited {
         /// The config's file.
         file: String,
-        /// What does not fit, and what would.
+        /// What is not supported, and what would be.
         reason: String,
     },
-    /// A lab of this name runs.
+    /// A lab of this name is running.
     #[error("the lab `{name}` is up already (process {pid}); `plgw lab down{flag}` ends it, `--name` makes another")]
     AlreadyUp {
         /// Its name.
         name: String,
         /// Its first process.
         pid: i32,
-        /// ` --name NAME` where the name is not the default.
+        /// ` --name NAME` unless the name is the default.
         flag: String,
     },
-    /// No lab of this name runs.
+    /// No lab of this name is running.
     #[error("the lab `{name}` is not up; `plgw lab up{flag}` builds it")]
     NotUp {
         /// Its name.
         name: String,
-        /// ` --name NAME` where the name is not the default.
+        /// ` --name NAME` unless the name is the default.
         flag: String,
     },
-    /// A lab runs, but not where this process could reach it.
+    /// A lab is running, but can't be reached from this process.
     #[error(
         "the lab `{name}` is up, but its processes cannot be seen from here: it was built in another PID namespace, as a \
          container has one, or /proc hides them; run this where `plgw lab up` ran, as the same user"
@@ -55,17 +55,17 @@ pub enum LabError {
         /// Its name.
         name: String,
     },
-    /// The command makes no sense inside of a lab.
+    /// The command can't be used inside a lab.
     #[error("you are in the lab `{name}`{host}; `exit` first, then `{command}`")]
     Inside {
         /// Its name.
         name: String,
-        /// ` at HOST` where that is known.
+        /// ` at HOST` if that is known.
         host: String,
-        /// What was asked for.
+        /// The requested command.
         command: &'static str,
     },
-    /// The lab's config turns its admin API off.
+    /// The lab's config disables the admin API.
     #[error("the lab's gateway has no admin API: its config turns it off; remove `enabled = false` from `[admin]`")]
     NoAdmin,
     /// This lab has no such host.
@@ -76,79 +76,79 @@ pub enum LabError {
         /// Why it has none.
         reason: &'static str,
     },
-    /// A name that cannot be a directory's.
+    /// A name that can't be a directory's.
     #[error("`{0}` is not a lab's name; use up to 32 letters, digits and dashes")]
     BadName(String),
     /// No endpoint has an address in this zone.
     #[error("no endpoint has an address in zone `{zone}`; the zones are {known}")]
     NoZone {
-        /// What was asked for.
+        /// The requested zone.
         zone: String,
-        /// The zones that are.
+        /// The existing zones.
         known: String,
     },
-    /// The process has threads already, so that it cannot change its namespaces.
+    /// The process has several threads, so it can't change its namespaces.
     #[error("cannot change namespaces: this process runs {0} threads and must run one")]
     Threads(usize),
-    /// The lab's first process said why it could not build the lab, or died while it did.
+    /// The lab's first process reported an error, or died.
     #[error("cannot build the lab: {0}")]
     Build(String),
     /// A request to the kernel's network configuration failed.
     #[error("cannot {what} in `{host}`")]
     Netlink {
-        /// What was asked for.
+        /// The operation.
         what: String,
-        /// Where.
+        /// The host.
         host: Host,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: rtnetlink::Error,
     },
-    /// An interface that was just made is not there.
+    /// An interface that was just created does not exist.
     #[error("cannot find the interface `{name}` in `{host}`")]
     NoInterface {
         /// Its name.
         name: String,
-        /// Where.
+        /// The host.
         host: Host,
     },
-    /// Two things of the config would hold one address.
+    /// Two objects of the config would have one address.
     #[error("the address {0} is wanted twice in the lab")]
     AddressTwice(Ipv4Addr),
-    /// Anything that the operating system refused.
+    /// An error of the operating system.
     #[error("cannot {what}")]
     System {
-        /// What was asked for.
+        /// The operation.
         what: String,
-        /// What it said.
+        /// The error.
         #[source]
         source: io::Error,
     },
-    /// A file of the lab cannot be used.
+    /// An error with a file of the lab.
     #[error("cannot {what} {}", path.display())]
     File {
-        /// What was asked for.
+        /// The operation.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error.
         #[source]
         source: io::Error,
     },
-    /// The command cannot be started.
+    /// The command can't be started.
     #[error("cannot run `{command}`")]
     Command {
         /// The command.
         command: String,
-        /// What the system said.
+        /// The error.
         #[source]
         source: io::Error,
     },
 }
 
-/// Adds to an operating system error what was being done.
+/// Adds the operation to an operating system error.
 pub(super) trait IoContext<T> {
-    /// The same result, with `what` in front of its error.
+    /// Adds `what` to the error.
     fn doing(self, what: impl Into<String>) -> Result<T, LabError>;
 }
 

@@ -1,4 +1,4 @@
-//! What a lab host's processes read instead of the machine's files: its resolver, and where names are looked up.
+//! Files of a lab host that replace the machine's: the resolver's, and the order of name look-ups.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -12,22 +12,22 @@ use super::{Host, LabError};
 const RESOLV: &str = "/etc/resolv.conf";
 const NSSWITCH: &str = "/etc/nsswitch.conf";
 
-/// Sockets of name services that reach the machine's resolver from any network namespace.
+/// Directories with sockets that reach the machine's resolver from any network namespace.
 const NAME_SERVICES: [&str; 2] = ["/run/nscd", "/run/systemd/resolve"];
 
-/// Keeps what is mounted from here on to this mount namespace, and shows the lab's own processes under /proc.
+/// Makes later mounts private to this mount namespace, and mounts a /proc with the lab's processes.
 pub(super) fn part_from_host() -> Result<(), LabError> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing("keep the lab's mounts from the machine")?;
-    // A container may hide parts of /proc, and then no new one may be mounted. The old one serves as well: only `ps`
+    // In a container that hides parts of /proc, mounting a new one may be forbidden. The old one works too, but `ps`
     // then shows the machine's processes.
     let _ = mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None);
     Ok(())
 }
 
-/// Puts a lab host's files, kept in `dir`, over the machine's in this mount namespace.
+/// Mounts a lab host's files in `dir` over the machine's.
 pub(super) fn put(dir: &Path, host: Host, resolver: Option<Ipv4Addr>) -> Result<(), LabError> {
-    // Before the files: what `/etc/resolv.conf` is a link to may be in one of these.
+    // Before the files: `/etc/resolv.conf` may be a link into one of these.
     let resolv = dir.join(format!("resolv.{host}"));
     write(&resolv, &resolv_conf(host, resolver))?;
     mount_bind(&resolv, RESOLV).doing(format!("put the resolver of `{host}` over {RESOLV} (the file must exist)"))?;
@@ -38,7 +38,7 @@ pub(super) fn put(dir: &Path, host: Host, resolver: Option<Ipv4Addr>) -> Result<
     }
     let empty = dir.join("empty");
     for service in NAME_SERVICES.map(Path::new).into_iter().filter(|service| service.is_dir()) {
-        // The resolver's file may be in it, and is by now ours.
+        // The resolver's file may be in it, and is already replaced.
         if fs::canonicalize(RESOLV).is_ok_and(|target| target.starts_with(service)) {
             continue;
         }
@@ -50,7 +50,7 @@ pub(super) fn put(dir: &Path, host: Host, resolver: Option<Ipv4Addr>) -> Result<
 
 fn resolv_conf(host: Host, resolver: Option<Ipv4Addr>) -> String {
     match resolver {
-        // Tools wait 5 s and ask again otherwise, and search domains of the machine mean nothing here.
+        // By default tools wait for 5 s before they retry; the machine's search domains have no meaning here.
         Some(ip) => format!("# The resolver of `{host}` in the lab.\nnameserver {ip}\noptions timeout:2 attempts:2\n"),
         None => format!(
             "# `{host}` gets no answers from the gateway.\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
@@ -58,7 +58,7 @@ fn resolv_conf(host: Host, resolver: Option<Ipv4Addr>) -> String {
     }
 }
 
-/// The same file with host names looked up in `/etc/hosts` and by DNS: other ways ask the machine's resolver.
+/// The file with host names looked up in `/etc/hosts` and by DNS only, as other methods use the machine's resolver.
 fn dns_alone(nsswitch: &str) -> String {
     let others = nsswitch.lines().filter(|line| !line.trim_start().starts_with("hosts:"));
     others.chain(["hosts: files dns"]).map(|line| format!("{line}\n")).collect()

@@ -1,7 +1,7 @@
 //! The lab's first process: builds the lab, holds its namespaces open, and records which of its processes ended.
 //!
-//! It is process 1 of a PID namespace: when it ends, however it ends, the kernel ends every process of the lab, and with
-//! the last of them go all namespaces, interfaces and mounts. So `down` is its end, and so is `kill -9`.
+//! It is process 1 of a PID namespace: however it ends, the kernel ends every process of the lab, and with the last of
+//! them all namespaces, interfaces and mounts. So `down` only has to end it, and `kill -9` has the same effect.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -24,16 +24,16 @@ use super::topology::Topology;
 use super::{CONFIG_FILE, Host, LabError, Process, files, ipv6_links, links, topology};
 use crate::quickstart::{planned, uri_environment};
 
-/// The first process's answer when the lab is ready; any other is why it is not.
+/// The first process's message when the lab is ready; any other message is an error.
 pub(super) const READY: &str = "ready\n";
 
-/// A process's answer when it serves.
+/// A process's message when it serves.
 pub(super) const SERVES: &str = "serves\n";
 
-/// How often it looks whether its record is still there: without one the lab could not be ended.
+/// How often it checks that its record exists: without one the lab could not be ended.
 const WATCH: Duration = Duration::from_secs(1);
 
-/// What the lab is built from.
+/// The inputs for building the lab.
 #[derive(Debug, Clone)]
 pub(super) struct LabSpec {
     /// The lab's directory.
@@ -44,10 +44,11 @@ pub(super) struct LabSpec {
     pub(super) processes: Vec<Process>,
 }
 
-/// Builds the lab and keeps it until this process is ended. Writes to standard output that it is ready, or why it is not.
+/// Builds the lab and keeps it until this process is ended. Writes a message to standard output when it is ready, or an
+/// error.
 pub(super) fn hold(order: &LabSpec) -> Result<(), LabError> {
     namespaces::one_thread()?;
-    // A separate session: neither the terminal nor its Ctrl-C reach the lab.
+    // A separate session, so that neither the terminal nor Ctrl-C affects the lab.
     rustix::process::setsid().doing("leave the terminal")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
     let built = runtime.block_on(build(order));
@@ -72,12 +73,12 @@ struct Namespaces {
     mounts: Namespace,
 }
 
-/// A lab, and what has to stay open for as long as it is up.
+/// A running lab, with what must stay open.
 #[derive(Debug)]
 struct BuiltLab {
     lab: LabRecord,
     hosts: BTreeMap<Host, Namespaces>,
-    /// The process that reaches real backends ends when this does.
+    /// The process that connects to real backends ends when this is closed.
     way_out: Option<UnixStream>,
 }
 
@@ -85,7 +86,7 @@ async fn build(order: &LabSpec) -> Result<BuiltLab, LabError> {
     let config = crate::config::load(&order.dir.join(CONFIG_FILE))?;
     let topology = topology::topology(&config.desired, &order.asked)?;
     let mut processes = BTreeMap::new();
-    // Started first, while this process is in the machine's network still.
+    // Started first, while this process is still in the machine's network.
     let mut backends = if order.processes.contains(&Process::Backends) {
         let (ours, theirs) = UnixStream::pair().doing("make a pair of sockets")?;
         Some((spawn(Process::Backends, &order.dir, OwnedFd::from(theirs).into())?, ours))
@@ -132,7 +133,7 @@ async fn build(order: &LabSpec) -> Result<BuiltLab, LabError> {
         .map(|(zone, ips)| (zone.to_string(), ips.iter().copied().map(IpAddr::V4).collect()))
         .collect();
     let ca = config.settings.lab_dir.join("ca.pem");
-    // A plan that fails has kept the gateway from starting.
+    // A failing plan has already kept the gateway from starting.
     let planned = planned(&config).await.ok();
     let strings = planned.as_ref().map(uri_environment).unwrap_or_default().into_iter().collect();
     let lab = LabRecord {
@@ -149,7 +150,7 @@ async fn build(order: &LabSpec) -> Result<BuiltLab, LabError> {
     Ok(BuiltLab { lab, hosts: held, way_out: backends.map(|(_, ours)| ours) })
 }
 
-/// Makes the namespaces of every host: a network, and mounts with the host's own files.
+/// Creates the namespaces of every host: a network, and mounts with the host's files.
 fn make_hosts(topology: &Topology, dir: &Path) -> Result<BTreeMap<Host, Namespaces>, LabError> {
     let base = namespaces::new_mounts()?;
     files::part_from_host()?;
@@ -165,13 +166,13 @@ fn make_hosts(topology: &Topology, dir: &Path) -> Result<BTreeMap<Host, Namespac
     Ok(held)
 }
 
-/// A process that was started and has not said yet that it serves.
+/// A process that has been started and does not serve yet.
 struct StartingProcess {
     process: Process,
     child: Child,
 }
 
-/// Starts a process of the lab where this thread is.
+/// Starts a process of the lab in the current namespaces.
 fn spawn(process: Process, dir: &Path, input: Stdio) -> Result<StartingProcess, LabError> {
     let path = dir.join(process.log());
     let log = crate::files::append(&path, crate::files::LOG);
@@ -180,7 +181,7 @@ fn spawn(process: Process, dir: &Path, input: Stdio) -> Result<StartingProcess, 
     command.args(["lab", "process", process.name()]).arg(dir).current_dir(dir);
     command.stdin(input).stdout(Stdio::piped()).stderr(log);
     if env::var_os("RUST_LOG").is_none() {
-        // The log is a file that people read when something went wrong.
+        // The log is a file, read after a failure.
         command.env("RUST_LOG", "info");
     }
     let child = command.spawn().map_err(|source| LabError::Command { command: process.name().to_owned(), source })?;
@@ -188,11 +189,11 @@ fn spawn(process: Process, dir: &Path, input: Stdio) -> Result<StartingProcess, 
 }
 
 impl StartingProcess {
-    /// Waits until the process serves and answers its number inside the lab.
+    /// Waits until the process serves, and returns its pid inside the lab.
     fn until_it_serves(&mut self, dir: &Path) -> Result<i32, LabError> {
         let name = self.process.name();
         let mut said = String::new();
-        // The pipe's other end closes when the process has said that it serves, and when it ends.
+        // The pipe is closed when the process has reported that it serves, and when it ends.
         if let Some(mut out) = self.child.stdout.take() {
             out.read_to_string(&mut said).doing(format!("read the answer of the {name}"))?;
         }
@@ -204,13 +205,13 @@ impl StartingProcess {
     }
 }
 
-/// The end of a log, for an error message.
+/// The last lines of a log, for an error message.
 fn last_lines(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(8)..].join("\n")
 }
 
-/// Reaps what ends, notes which needed process did, and ends on request or when its record is gone.
+/// Reaps processes, records the end of essential ones, and returns on request or when its record is gone.
 async fn watch(lab: &mut LabRecord, dir: &Path) -> Result<(), LabError> {
     let mut children = signal(SignalKind::child()).doing("listen for ended processes")?;
     let mut terminate = signal(SignalKind::terminate()).doing("listen for SIGTERM")?;
@@ -231,8 +232,8 @@ async fn watch(lab: &mut LabRecord, dir: &Path) -> Result<(), LabError> {
     }
 }
 
-/// Takes the ends of all processes that have ended: as process 1 it inherits those whose parents have. Answers whether a
-/// needed one was among them.
+/// Reaps all processes that have ended; as process 1 it also inherits orphans. Returns whether an essential process was
+/// among them.
 fn reap(lab: &mut LabRecord) -> bool {
     let mut needed = false;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
@@ -249,7 +250,7 @@ fn reap(lab: &mut LabRecord) -> bool {
     needed
 }
 
-/// Writes the one answer that this process's parent waits for, and closes standard output.
+/// Writes the message that this process's parent waits for, and closes standard output.
 pub(super) fn say(text: &str) -> Result<(), LabError> {
     let mut out = io::stdout();
     // Fails when the parent is gone: then this process has no record, and must not stay.

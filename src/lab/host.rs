@@ -15,7 +15,7 @@ pub enum Host {
     VpcB,
     /// A host in a VPC that is peered with it.
     Peer,
-    /// A host in a data centre that is joined by Direct Connect.
+    /// A host in a data centre that is connected by Direct Connect.
     Onprem,
     /// A host in the virtual network of Azure.
     Azure,

@@ -1,14 +1,14 @@
-//! IPv6 in the lab, beside `links`: addresses, routes and rules of a VPC that has it.
+//! IPv6 in the lab, in addition to `links`: addresses, routes and rules of a VPC with IPv6.
 //!
-//! One-way connectivity is enforced here as for IPv4, though the kernel checks no sources of IPv6 by itself (`rp_filter`):
+//! One-way connectivity is enforced as for IPv4, although the kernel has no `rp_filter` for IPv6:
 //!
 //! - the gateway forwards nothing;
-//! - what comes for an endpoint's address by another cable than the router's vanishes, before the kernel asks whether the
-//!   address is its own;
-//! - the router forwards what comes by a host's cable from that host's own address alone, so no host can use another's.
+//! - packets to an endpoint's address by another link than the router's are dropped before the kernel's look-up of local
+//!   addresses;
+//! - the router forwards from a host's link only packets from that host's own address, so no host can use another's.
 //!
-//! Neighbours know each other by link-local addresses, one at each end of a cable. No host accepts router advertisements or
-//! redirects (`links` sets that), so no host can become another's next hop.
+//! Neighbours have link-local addresses, one at each end of a link. No host accepts router advertisements or redirects
+//! (`links` sets that), so no host can become another's next hop.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -25,15 +25,15 @@ use super::namespaces::Namespace;
 use super::topology::{Ipv6, Topology};
 use super::{Host, LabError};
 
-/// The two ends of a cable: the hub's, which is the other's next hop, and the other. Between router and gateway the router is
-/// the hub.
+/// The two ends of a link: the hub's, which is the next hop of the other, and the leaf's. Between router and gateway
+/// the router is the hub.
 const HUB: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 const LEAF: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 
 /// Every address: `::/0`.
 const EVERYWHERE: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0);
 
-/// Adds IPv6 to the namespaces that `links` has wired. Leaves the calling thread in one of them.
+/// Adds IPv6 to the namespaces that `links` has connected. Leaves the calling thread in one of them.
 pub(super) async fn wire(
     ipv6: &Ipv6,
     topology: &Topology,
@@ -52,7 +52,7 @@ pub(super) async fn wire(
     for net in &ipv6.consumer {
         route(&gateway, *net, ours, HUB).await?;
     }
-    // What no host has vanishes, as it does in a VPC.
+    // Packets to unassigned addresses are dropped, as in a VPC.
     let nowhere = RouteMessageBuilder::<Ipv6Addr>::new()
         .destination_prefix(EVERYWHERE.addr(), EVERYWHERE.prefix_len())
         .kind(RouteType::BlackHole)
@@ -93,17 +93,18 @@ pub(super) async fn wire(
     gateway.local_addresses_last(AddressFamily::Inet6).await
 }
 
-/// An end of a cable. The kernel adds the route to the other one.
+/// Adds a link's end. The kernel adds the route to the other end.
 async fn link_local(kernel: &NetworkConfig, index: u32, ip: Ipv6Addr) -> Result<(), LabError> {
     add(kernel, index, ip, 64, AddressFlags::Nodad).await
 }
 
-/// An address without the route to its network: every way is written out.
+/// Adds an address without the route to its network, as all routes are explicit.
 async fn address(kernel: &NetworkConfig, index: u32, ip: Ipv6Addr) -> Result<(), LabError> {
     add(kernel, index, ip, 128, AddressFlags::Nodad | AddressFlags::Noprefixroute).await
 }
 
-/// No address is looked for on the cable before it is used (`Nodad`): its two ends are known, and it can be bound at once.
+/// Without duplicate address detection (`Nodad`), so that an address can be bound at once: both ends of the link are
+/// known.
 async fn add(
     kernel: &NetworkConfig,
     index: u32,

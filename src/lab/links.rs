@@ -1,12 +1,12 @@
-//! Cables, addresses, routes and rules: the topology as the kernel gets it, over netlink.
+//! Links, addresses, routes and rules: configures the topology in the kernel, over netlink.
 //!
 //! One-way connectivity is enforced here, below any socket of the gateway:
 //!
 //! - the gateway forwards nothing (`ip_forward` is 0), so no packet crosses from the service's side to the consumer's;
-//! - it answers as a strong host: what comes in by a cable is looked up in that cable's own table, which holds the
-//!   addresses that belong on it and drops the rest without a word, so from the service's side no endpoint's address,
-//!   resolver or public address can be reached whatever the next hop;
-//! - sources are checked against the way back to them (`rp_filter` is 1), so a forged consumer's source is dropped.
+//! - it follows the strong host model: packets from a link are looked up in that link's own table, which has the addresses
+//!   that belong on it and silently drops the rest, so no endpoint's address, resolver or public address can be reached
+//!   from the service's side, whatever the next hop;
+//! - sources are checked against the route back to them (`rp_filter` is 1), so a forged source of a consumer is dropped.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -27,38 +27,38 @@ use super::namespaces::{self, Namespace};
 use super::topology::{HostNet, Topology};
 use super::{Host, LabError, admin};
 
-/// A host's end of its cable.
+/// A host's end of its link.
 pub(super) const HOST_END: &str = "eth0";
 
-/// The cable between router and gateway, as the gateway calls it.
+/// The gateway's interface on the link to the router.
 pub(super) const VPC_SIDE: &str = "vpc";
 
-/// The two ends of that cable. Link-local, so that no network of a config has them: RFC 3927.
+/// The two ends of that link. Link-local, so that they are in no network of a config: RFC 3927.
 const ROUTER_END: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
 const GATEWAY_END: Ipv4Addr = admin::ADDRESS;
 
-/// Rules and tables of the gateway's cables are counted from here.
+/// Number of the first rule and table of the gateway's links.
 pub(super) const FIRST_TABLE: u32 = 100;
 
-/// Behind the rules of all cables: what the gateway itself sends is looked up from here on.
+/// After the rules of all links: used for packets that the gateway itself sends.
 const LOCAL_PRIORITY: u32 = 1000;
 
 /// The kernel's own table of local addresses (`RT_TABLE_LOCAL`).
 const LOCAL_TABLE: u8 = 255;
 
-/// Before all other rules: what a cut zone loses.
+/// Before all other rules: drops packets of a cut zone.
 const CUT_PRIORITY: u32 = 10;
 
-/// The kernel's answer to a rule that is there already.
+/// The kernel's error for a rule that already exists.
 const EXISTS: i32 = -rustix::io::Errno::EXIST.raw_os_error();
 
-/// The kernel's answer to the removal of a rule that is not there.
+/// The kernel's error for the removal of a rule that does not exist.
 const MISSING: i32 = -rustix::io::Errno::NOENT.raw_os_error();
 
 /// Every address: 0.0.0.0/0.
 const ANYWHERE: (Ipv4Addr, u8) = (Ipv4Addr::UNSPECIFIED, 0);
 
-/// Wires the namespaces of `topology`. Leaves the calling thread in one of them.
+/// Connects the namespaces of `topology`. Leaves the calling thread in one of them.
 pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Host, Namespace>) -> Result<(), LabError> {
     let mut kernels = BTreeMap::new();
     for (host, namespace) in networks {
@@ -80,13 +80,13 @@ pub(super) async fn wire(topology: &Topology, networks: &BTreeMap<Host, Namespac
         wire_host(kernel(host.kind), host).await?;
         wire_hub(hub, host, topology).await?;
     }
-    // What no host has vanishes, as it does in a VPC.
+    // Packets to unassigned addresses are dropped, as in a VPC.
     router.blackhole(RouteHeader::RT_TABLE_MAIN.into()).await?;
     kernel(Host::Service).local_addresses_last(AddressFamily::Inet).await?;
     strong_host(gateway, topology).await
 }
 
-/// Lets packets to and from these addresses vanish at `host`, as in an outage of their zone; or lets them be again.
+/// Drops packets to and from these addresses at `host`, as in an outage of their zone, or stops doing so.
 pub(super) async fn cut(host: Host, network: &Namespace, addresses: &[IpAddr], dead: bool) -> Result<(), LabError> {
     let kernel = NetworkConfig::of(host, network)?;
     for ip in addresses {
@@ -139,7 +139,8 @@ async fn join_gateway_and_router(
     Ok(())
 }
 
-/// A host's own end: its addresses, and all else by its next hop, even its own subnet, as in a VPC.
+/// A host's own end: its addresses, and a route through the next hop for everything, including its own subnet, as in a
+/// VPC.
 async fn wire_host(kernel: &NetworkConfig, host: &HostNet) -> Result<(), LabError> {
     let index = kernel.index(HOST_END).await?;
     for ip in &host.addresses {
@@ -151,7 +152,7 @@ async fn wire_host(kernel: &NetworkConfig, host: &HostNet) -> Result<(), LabErro
     kernel.route(everywhere, index, Some(host.next_hop), Some(host.address())).await
 }
 
-/// The other end of a host's cable.
+/// The other end of a host's link.
 async fn wire_hub(hub: &NetworkConfig, host: &HostNet, topology: &Topology) -> Result<(), LabError> {
     let index = hub.index(host.kind.name()).await?;
     hub.address(index, host.next_hop, 32).await?;
@@ -171,7 +172,7 @@ async fn wire_hub(hub: &NetworkConfig, host: &HostNet, topology: &Topology) -> R
     Ok(())
 }
 
-/// What the gateway holds on the cable of `host`, besides its next hop.
+/// The gateway's addresses on the link of `host`, besides its next hop.
 fn gateway_addresses(host: Host, topology: &Topology) -> Vec<Ipv4Addr> {
     let resolver = topology.host(host).and_then(|host| host.resolver);
     match host {
@@ -185,7 +186,7 @@ fn gateway_addresses(host: Host, topology: &Topology) -> Vec<Ipv4Addr> {
     }
 }
 
-/// Makes the gateway answer on each cable to what belongs on it, and to nothing else.
+/// Restricts the gateway on each link to the addresses that belong there.
 async fn strong_host(gateway: &NetworkConfig, topology: &Topology) -> Result<(), LabError> {
     let mut cables = vec![(VPC_SIDE, topology.vpc_side.iter().copied().chain([GATEWAY_END]).collect::<Vec<_>>())];
     for host in topology.hosts.iter().filter(|host| host.hub() == Host::Gateway) {
@@ -210,7 +211,7 @@ async fn strong_host(gateway: &NetworkConfig, topology: &Topology) -> Result<(),
             rule.action(RuleAction::ToTable).execute().await
         })?;
     }
-    // The kernel's own first rule would hold every address to be at home on every cable.
+    // The kernel's own first rule would accept every local address on every link.
     gateway.local_addresses_last(AddressFamily::Inet).await
 }
 
@@ -221,7 +222,7 @@ pub(super) struct NetworkConfig {
 }
 
 impl NetworkConfig {
-    /// Enters the namespace of `host` and speaks to it from then on, wherever this thread goes.
+    /// Enters the namespace of `host` and opens a netlink socket in it, which stays valid when the thread leaves.
     pub(super) fn of(host: Host, namespace: &Namespace) -> Result<Self, LabError> {
         namespaces::enter_network(namespace)?;
         let (connection, handle, _) = rtnetlink::new_connection().doing(format!("speak netlink in `{host}`"))?;
@@ -229,9 +230,9 @@ impl NetworkConfig {
         Ok(Self { host, handle })
     }
 
-    /// Sets what must not be inherited from the machine, whose settings a new namespace starts with.
+    /// Overrides settings that a new namespace inherits from the machine.
     ///
-    /// The files under /proc/sys/net are those of the thread that opens them, so this needs the thread in this namespace.
+    /// The files under /proc/sys/net are those of the current thread's namespace, so the thread must be in this one.
     fn settings(&self, has_ipv6: bool) -> Result<(), LabError> {
         let forward = if self.host == Host::Router { "1" } else { "0" };
         for (name, value) in [
@@ -246,11 +247,11 @@ impl NetworkConfig {
             ("ipv4/conf/default/send_redirects", "0"),
             ("ipv4/conf/all/route_localnet", "0"),
             ("ipv4/conf/default/route_localnet", "0"),
-            // Where the VPC has no IPv6: no second way beside the one that is looked at.
+            // Without IPv6 in the VPC, it is disabled, so that it is no unchecked second path.
             ("ipv6/conf/all/disable_ipv6", if has_ipv6 { "0" } else { "1" }),
             ("ipv6/conf/default/disable_ipv6", if has_ipv6 { "0" } else { "1" }),
             ("ipv6/conf/all/forwarding", forward),
-            // Addresses and routes are those that the lab gives, whatever a neighbour says.
+            // Only the lab sets addresses and routes, not router advertisements.
             ("ipv6/conf/default/addr_gen_mode", "1"),
             ("ipv6/conf/all/accept_ra", "0"),
             ("ipv6/conf/default/accept_ra", "0"),
@@ -274,7 +275,7 @@ impl NetworkConfig {
         result.map_err(|source| LabError::Netlink { what: what.into(), host: self.host, source })
     }
 
-    /// Makes a cable with one end here, called `name`, and the other in `namespace`.
+    /// Creates a link with one end here, called `name`, and the other in `namespace`.
     async fn cable(&self, name: &str, namespace: &Namespace, far_name: &str) -> Result<(), LabError> {
         let what = || format!("lay the cable {name}");
         self.done(what(), self.handle.link().add(LinkVeth::new(name, far_name).build()).execute().await)?;
@@ -296,8 +297,8 @@ impl NetworkConfig {
         self.done(format!("bring up interface {index}"), self.handle.link().change(up).execute().await)
     }
 
-    /// Moves the kernel's first rule, by which every local address is found, behind those of [`strong_host`] and [`cut`].
-    /// Those of `ipv6_links` are before it too.
+    /// Moves the kernel's first rule, for all local addresses, behind those of [`strong_host`], [`cut`] and
+    /// `ipv6_links`.
     pub(super) async fn local_addresses_last(&self, family: AddressFamily) -> Result<(), LabError> {
         let last = self.handle.rule().add().table_id(LOCAL_TABLE.into()).priority(LOCAL_PRIORITY);
         let mut last = last.action(RuleAction::ToTable);
@@ -310,7 +311,7 @@ impl NetworkConfig {
         self.done(format!("remove the kernel's first {family:?} rule"), self.handle.rule().del(first).execute().await)
     }
 
-    /// An address without the route to its network that the kernel would add: every way is written out.
+    /// Adds an address without the route to its network that the kernel would add, as all routes are explicit.
     async fn address(&self, index: u32, ip: Ipv4Addr, prefix: u8) -> Result<(), LabError> {
         let mut request = self.handle.address().add(index, ip.into(), prefix);
         let message = request.message_mut();
@@ -339,7 +340,7 @@ impl NetworkConfig {
         self.done(format!("route {net}"), self.handle.route().add(route.build()).execute().await)
     }
 
-    /// An address that is local to this namespace in lookups of `table`.
+    /// Adds an address that is local to this namespace in look-ups of `table`.
     async fn local(&self, ip: Ipv4Addr, index: u32, table: u32) -> Result<(), LabError> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(ip, 32)
@@ -350,7 +351,7 @@ impl NetworkConfig {
         self.done(format!("answer to {ip}"), self.handle.route().add(route.build()).execute().await)
     }
 
-    /// Drops without a word whatever finds nothing better in `table`.
+    /// Silently drops packets for which `table` has no other route.
     async fn blackhole(&self, table: u32) -> Result<(), LabError> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .destination_prefix(ANYWHERE.0, ANYWHERE.1)

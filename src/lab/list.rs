@@ -1,4 +1,4 @@
-//! Every lab of this machine: those whose directories can be read, and those whose first process can be seen.
+//! Lists every lab of this machine: those with a readable directory, and those with a visible first process.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,22 +19,22 @@ use crate::files;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct LabEntry {
     name: String,
-    /// The number of the user who built it.
+    /// The id of the user who built it.
     user: u32,
     #[serde(flatten)]
     state: ListedState,
-    /// Since when it is up, as in RFC 3339.
+    /// When it was started, in RFC 3339 format.
     since: Option<String>,
-    /// Its first process; `None` when it is gone.
+    /// Its first process; `None` if it is gone.
     pid: Option<i32>,
     directory: PathBuf,
 }
 
-/// Its state, in stable words.
+/// Its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct ListedState {
     state: &'static str,
-    /// Why, where it has died.
+    /// Why it has died.
     problem: Option<String>,
 }
 
@@ -50,7 +50,7 @@ impl From<LabState> for ListedState {
     }
 }
 
-/// A lab's first process, found by its command line: another user's directory cannot be read.
+/// A lab's first process, found by its command line, as another user's directory can't be read.
 struct InitOfUser {
     pid: i32,
     user: u32,
@@ -60,7 +60,7 @@ struct InitOfUser {
 /// The labs of this machine.
 pub(super) struct LabList(Vec<LabEntry>);
 
-/// Looks for labs.
+/// Finds labs.
 pub(super) fn labs() -> Result<LabList, LabError> {
     let mut processes = processes();
     let mut entries = Vec::new();
@@ -69,7 +69,7 @@ pub(super) fn labs() -> Result<LabList, LabError> {
         let names = match record::names_in(&base) {
             Ok(names) => names,
             Err(source) if base == own => return Err(LabError::File { what: "read", path: base, source }),
-            // Another user's.
+            // Another user's lab.
             Err(_) => continue,
         };
         for name in names {
@@ -83,7 +83,7 @@ pub(super) fn labs() -> Result<LabList, LabError> {
     Ok(LabList(entries))
 }
 
-/// Directories of labs: this user's, and the usual ones of others.
+/// Directories of labs: this user's, and the default ones of others.
 fn bases(own: PathBuf) -> Vec<PathBuf> {
     let below = |dir: &Path| fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     let temporary = std::env::temp_dir();
@@ -91,7 +91,7 @@ fn bases(own: PathBuf) -> Vec<PathBuf> {
     let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("plgw-lab-"));
     let mut bases = vec![own, PathBuf::from("/run/plgw-lab")];
     bases.extend(of_users);
-    // Links are not followed: their owner decides where they lead.
+    // Links are not followed, as their owner controls the target.
     bases.extend(below(&temporary).filter(named).filter(|dir| fs::symlink_metadata(dir).is_ok_and(|dir| dir.is_dir())));
     bases.sort();
     bases.dedup();
@@ -113,7 +113,7 @@ fn processes() -> BTreeMap<PathBuf, InitOfUser> {
     .collect()
 }
 
-/// The lab in `dir`; `None` where there is neither a readable directory nor a process.
+/// The lab in `dir`; `None` if there is neither a readable directory nor a process.
 fn entry(dir: PathBuf, process: Option<InitOfUser>) -> Option<LabEntry> {
     let name = dir.file_name()?.to_string_lossy().into_owned();
     let owner = fs::symlink_metadata(&dir).ok().map(|found| found.uid());
@@ -135,7 +135,7 @@ fn entry(dir: PathBuf, process: Option<InitOfUser>) -> Option<LabEntry> {
 }
 
 impl LabList {
-    /// As people or, with `as_json`, programs read it.
+    /// As a table or, with `as_json`, as JSON.
     pub(super) fn text(&self, as_json: bool) -> Result<String, LabError> {
         if as_json {
             let text = serde_json::to_string_pretty(&self.0);

@@ -1,8 +1,8 @@
-//! Zones that are cut: the list, and how DNS comes to know of it.
+//! Cut zones: their list, and their effect on DNS.
 //!
-//! Where an address of a load balancer no longer answers, AWS's health checks of it notice, and its zone leaves DNS. In
-//! the lab the wire is cut on the router, which the gateway's probes do not cross; so it reads the list, and applies it as late as health checks at its
-//! pace would have noticed, and again when they would pass.
+//! If an address of a load balancer stops responding, AWS's health checks of it fail, and its zone is removed from DNS.
+//! In the lab the link is cut on the router, which the gateway's probes do not cross. So the gateway reads the list,
+//! and applies each change after the time that health checks at its pace would need.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,17 @@ use crate::control::Control;
 use crate::files;
 use crate::model::{Desired, HealthCheck, Zone};
 
-/// How often the list is looked at.
+/// Polling interval of the list.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How long health checks take to notice that a zone is out, and that it is back.
+/// How long health checks need to detect that a zone is out, and that it is back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DetectionTimes {
     out: Duration,
     back: Duration,
 }
 
-/// As quick as the quickest health check of `desired`.
+/// The times of the fastest health check of `desired`.
 pub(super) fn notice(desired: &Desired) -> DetectionTimes {
     let services = desired.projects.iter().flat_map(|project| &project.services);
     let quickest = services.map(|service| service.attributes.health_check.clone()).min_by_key(|check| check.interval);
@@ -37,13 +37,13 @@ pub(super) fn notice(desired: &Desired) -> DetectionTimes {
     }
 }
 
-/// The list in the file at `path`.
+/// Reads the list at `path`.
 pub(super) fn read(path: &Path) -> Vec<String> {
     let text = files::read_trusted(path).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
-/// Puts the list into the lab's directory, whole at any moment.
+/// Writes the list to the lab's directory atomically.
 pub(super) fn write(dir: &Path, zones: &[String]) -> Result<(), LabError> {
     let path = dir.join(CUT_FILE);
     let text = serde_json::to_string(zones).expect("names are JSON");
@@ -54,7 +54,7 @@ pub(super) fn write(dir: &Path, zones: &[String]) -> Result<(), LabError> {
     })
 }
 
-/// Lets the gateway notice zones that are cut, and that they are healed, until the handle is dropped.
+/// Applies cuts and their ends to the gateway's DNS, until the handle is dropped.
 pub(super) fn follow(path: PathBuf, control: Control, notice: DetectionTimes) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut zones: BTreeMap<String, ZoneSilence> = BTreeMap::new();
@@ -82,17 +82,17 @@ pub(super) fn follow(path: PathBuf, control: Control, notice: DetectionTimes) ->
     }))
 }
 
-/// The state of one zone as the gateway applies it.
+/// The state of one zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ZoneSilence {
-    /// Whether the zone counts as silent.
+    /// Whether the zone is out of DNS.
     silent: bool,
-    /// Since when the wire has been otherwise.
+    /// Since when the link's state has differed.
     other_since: Option<Instant>,
 }
 
 impl ZoneSilence {
-    /// The state that is due, if it is another one; `cut` is the current state of the link.
+    /// The new state, if a change is due; `cut` is the current state of the link.
     fn look(&mut self, cut: bool, now: Instant, notice: DetectionTimes) -> Option<bool> {
         if cut == self.silent {
             self.other_since = None;

@@ -1,8 +1,8 @@
-//! Ports that nothing listens on: the load balancer drops what comes to them, a host's kernel refuses it.
+//! Closed ports: the load balancer drops packets to them, while a host's kernel would refuse them.
 //!
-//! So in the gateway's namespace a packet filter (nf_tables) drops what comes to an endpoint's address and is no connection to
-//! a port that is open there: the same addresses, one by one, on which the gateway listens. A port whose target refuses is
-//! open in this sense, as its refusal is the target's own. Set over netlink, so that no program is needed for it.
+//! So in the gateway's namespace a packet filter (nf_tables) drops all packets to an endpoint's address except
+//! connections to its open ports: exactly the addresses on which the gateway listens. A port whose target refuses
+//! counts as open, as the refusal is the target's. Configured over netlink, so no external program is needed.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -13,7 +13,7 @@ use crate::model::IpFamily;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
 
-/// The names by which `nft list ruleset` shows it.
+/// The names in `nft list ruleset`.
 const TABLE: &str = "plgw";
 const CHAIN: &str = "endpoints";
 const ADDRESSES: &str = "addresses";
@@ -28,7 +28,7 @@ const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 const NF_TABLES: u16 = 10;
 const NESTED: u16 = 0x8000;
-/// An answer that says how a message was taken: `NLMSG_ERROR`.
+/// A response with the result of a message: `NLMSG_ERROR`.
 const VERDICT: u16 = 2;
 
 /// `linux/netfilter/nf_tables.h`: messages.
@@ -38,13 +38,13 @@ const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
 const DELETE_ELEMENTS: u16 = 14;
-/// Attributes that lists and data have everywhere.
+/// Attributes of lists and data.
 const ELEMENT: u16 = 1;
 const VALUE: u16 = 1;
-/// Headers that a packet is read at.
+/// Packet headers.
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
-/// The first register. They have four bytes each; a key of several parts uses consecutive ones.
+/// The first register. Registers have four bytes; a key of several parts uses consecutive ones.
 const FIRST: u32 = 8;
 /// `NFT_META_L4PROTO`.
 const PROTOCOL: u32 = 16;
@@ -56,23 +56,23 @@ const TCP: u8 = 6;
 const SYN: u8 = 0x02;
 const SYN_ACK: u8 = 0x12;
 
-/// Elements of one message: an attribute's length has 16 bits.
+/// Maximum number of elements of one message, as an attribute's length has 16 bits.
 const ELEMENTS: usize = 1000;
 
-/// The packets of a family, and the offsets of the inspected fields.
+/// The packets of an address family, and the offsets of the inspected fields.
 #[derive(Debug, Clone, Copy)]
 struct HeaderLayout {
     family: IpFamily,
     /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
     number: u8,
-    /// Where the destination's address begins in the header, and its bytes.
+    /// Offset and length of the destination address in the header.
     destination: (u32, u32),
-    /// `nft`'s type of an address, by which it prints them: `ipv4_addr`, `ipv6_addr`.
+    /// `nft`'s type of an address, used for printing: `ipv4_addr`, `ipv6_addr`.
     kind: u32,
     /// ICMP, ICMPv6.
     icmp: u8,
-    /// Which types of it are dropped. Of ICMP, the load balancer lets type 3 alone pass (*Listeners*, unintended traffic); of
-    /// ICMPv6 that is types 1 and 2, which say the same (RFC 4443).
+    /// The first dropped type, or the comparison. Of ICMP, the load balancer accepts type 3 only (*Listeners*,
+    /// unintended traffic); the equivalent types of ICMPv6 are 1 and 2 (RFC 4443).
     unintended: (u32, u8),
 }
 
@@ -82,7 +82,7 @@ impl HeaderLayout {
         Self { family: IpFamily::Ipv6, number: 10, destination: (24, 16), kind: 8, icmp: 58, unintended: (GREATER, 2) },
     ];
 
-    /// The register behind an address.
+    /// The register after an address.
     fn second(self) -> u32 {
         FIRST + self.destination.1 / 4
     }
@@ -100,20 +100,20 @@ fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-/// The packet filter of the namespace that it was built in; it ends with the namespace.
+/// The packet filter of the namespace in which it was created; it ends with the namespace.
 #[derive(Debug)]
 pub(super) struct PacketFilter {
     socket: OwnedFd,
-    /// The families that endpoints have addresses of.
+    /// The address families of the endpoints.
     layouts: Vec<HeaderLayout>,
 }
 
 impl PacketFilter {
-    /// Drops whatever comes to `endpoints`, until ports are opened there.
+    /// Drops all packets to `endpoints`, until ports are opened.
     ///
     /// # Errors
     ///
-    /// What the kernel says, as where it has no nf_tables.
+    /// The kernel's, for example without nf_tables.
     pub(super) fn build(endpoints: impl Iterator<Item = IpAddr>) -> io::Result<Self> {
         let endpoints: Vec<IpAddr> = endpoints.collect();
         let has = |layout: &HeaderLayout| endpoints.iter().any(|ip| IpFamily::of(*ip) == layout.family);
@@ -133,12 +133,12 @@ impl PacketFilter {
         batch.family = layout.number;
         let ((destination, length), scratch) = (layout.destination, layout.scratch());
         batch.add(NEW_TABLE, CREATE, &[text(1, TABLE)]);
-        // A hook on what comes to this host itself, before its sockets; what no rule drops passes.
+        // A hook on packets to this host, before its sockets; packets that match no rule are accepted.
         let hook = nest(4, &[word(1, 1), word(2, 0)]);
         batch.add(NEW_CHAIN, CREATE, &[text(1, TABLE), text(3, CHAIN), hook, word(5, 1), text(7, "filter")]);
         let kinds = [(ADDRESSES, length, layout.kind), (OPEN, length + 4, layout.kind << 6 | 13)];
         for (id, (name, length, kind)) in (1..).zip(kinds) {
-            // The kind is for `nft`, which prints addresses and ports by it: ipv4_addr, ipv4_addr . inet_service.
+            // The type is for `nft`'s output: ipv4_addr, ipv4_addr . inet_service.
             let set = [text(1, TABLE), text(2, name), word(3, 0), word(4, kind), word(5, length), word(10, id)];
             batch.add(NEW_SET, CREATE, &set);
         }
@@ -160,16 +160,16 @@ impl PacketFilter {
         }
     }
 
-    /// Lets connections to `open` pass, and to nothing else.
+    /// Accepts connections to exactly the addresses `open`.
     ///
     /// # Errors
     ///
-    /// What the kernel says; the filter is as before.
+    /// The kernel's; the filter is unchanged.
     pub(super) fn open(&self, open: &BTreeSet<SocketAddr>) -> io::Result<()> {
         let mut batch = NetfilterBatch::new();
         for layout in &self.layouts {
             batch.family = layout.number;
-            // Without elements: all that there are.
+            // Without elements: removes all.
             batch.add(DELETE_ELEMENTS, 0, &[text(1, TABLE), text(2, OPEN)]);
             let own = open.iter().filter(|address| IpFamily::of(address.ip()) == layout.family);
             let key = |to: &SocketAddr| [&octets(to.ip())[..], &to.port().to_be_bytes(), &[0, 0]].concat();
@@ -178,10 +178,10 @@ impl PacketFilter {
         self.tell(batch)
     }
 
-    /// All of a batch is done, or nothing.
+    /// Sends a batch, which is applied completely or not at all.
     fn tell(&self, batch: NetfilterBatch) -> io::Result<()> {
         send(&self.socket, &batch.end(), SendFlags::empty())?;
-        // The kernel has answered when `send` returns.
+        // The kernel has responded when `send` returns.
         let mut answers = vec![0; 64 << 10];
         loop {
             let n = match recv(&self.socket, &mut answers[..], RecvFlags::DONTWAIT) {
@@ -201,17 +201,17 @@ impl PacketFilter {
     }
 }
 
-/// The first message of `bytes`, which has an answer's code at least, and what is behind it.
+/// The first message of `bytes`, if it is long enough for an error code, and the rest.
 fn next(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
     let message = bytes.get(..length).filter(|_| length >= 20)?;
     Some((message, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
-/// Messages that the kernel applies together.
+/// A batch of messages.
 struct NetfilterBatch {
     bytes: Vec<u8>,
-    /// The family of the tables that messages are about, by its number.
+    /// The address family of the tables, as a number.
     family: u8,
 }
 
@@ -246,7 +246,7 @@ impl NetfilterBatch {
         bytes.extend(length.to_ne_bytes());
         bytes.extend(kind.to_ne_bytes());
         bytes.extend((flags | REQUEST).to_ne_bytes());
-        // Neither a sequence number nor a port is needed: one batch at a time is under way.
+        // Neither a sequence number nor a port is needed, as there is one batch at a time.
         bytes.extend([0; 8]);
         bytes.extend([self.family, 0]);
         bytes.extend(resource.to_be_bytes());
@@ -288,7 +288,7 @@ fn load(header: u32, offset: u32, length: u32, register: u32) -> Vec<u8> {
     expression("payload", &[word(1, register), word(2, header), word(3, offset), word(4, length)])
 }
 
-/// Goes on when the key that begins in the first register is in the set; or when it is not.
+/// Continues if the key that begins in the first register is in the set (or, inverted, is not).
 fn look_up(set: &str, inverted: bool) -> Vec<u8> {
     expression("lookup", &[text(1, set), word(2, FIRST), word(5, u32::from(inverted))])
 }
@@ -305,7 +305,7 @@ fn mask(register: u32, bits: u8) -> Vec<u8> {
     expression("bitwise", &[word(1, register), word(2, register), word(3, 1), data(4, &[bits]), data(5, &[0])])
 }
 
-/// `NF_DROP`, into the register of the verdict.
+/// Sets the verdict register to `NF_DROP`.
 fn drop_packet() -> Vec<u8> {
     expression("immediate", &[word(1, 0), nest(2, &[nest(2, &[word(1, 0)])])])
 }

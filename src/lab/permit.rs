@@ -1,10 +1,10 @@
-//! Which setting of the kernel forbids namespaces, when one does.
+//! Finds the kernel setting that forbids namespaces.
 
 use std::fs;
 use std::path::Path;
 
-/// Why the kernel refused namespaces with `error`, as far as its settings under `proc` show, and what would allow them.
-/// `user`: a user namespace was asked for, as without CAP_SYS_ADMIN.
+/// Why the kernel refused namespaces with `error`, according to its settings under `proc`, and what to change. `user`:
+/// a user namespace was requested, as without CAP_SYS_ADMIN.
 pub(super) fn why_forbidden(proc: &Path, user: bool, error: &std::io::Error) -> String {
     let setting = |name: &str| -> Option<String> {
         Some(fs::read_to_string(proc.join("sys").join(name.replace('.', "/"))).ok()?.trim().to_owned())

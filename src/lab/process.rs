@@ -1,4 +1,4 @@
-//! The processes that a lab needs, each on its own host.
+//! The essential processes of a lab, each on its own host.
 
 use std::path::Path;
 
@@ -12,12 +12,12 @@ use crate::config::{self, Config};
 use crate::lifecycle::{SignalEvent, Signals};
 use crate::model::Desired;
 
-/// A process that the lab needs.
+/// An essential process of the lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Process {
     /// The stand-ins of nodes and apps.
     StandIns,
-    /// The way to the real nodes and apps.
+    /// The proxy to the real nodes and apps.
     Backends,
     /// The gateway.
     Gateway,
@@ -33,7 +33,7 @@ impl Process {
         }
     }
 
-    /// Where it runs; `None`: in this machine's own network.
+    /// Its host; `None`: this machine's own network.
     pub(super) fn host(self) -> Option<Host> {
         match self {
             Self::StandIns => Some(Host::Service),
@@ -42,13 +42,13 @@ impl Process {
         }
     }
 
-    /// What it writes its log to, in the lab's directory.
+    /// Its log file in the lab's directory.
     pub(super) fn log(self) -> String {
         format!("{}.log", self.name())
     }
 }
 
-/// Runs a process until it is to stop, and writes to standard output when it serves.
+/// Runs a process until it is stopped; writes a message to standard output when it serves.
 pub(super) fn serve(process: Process, dir: &Path) -> Result<(), LabError> {
     let path = dir.join(CONFIG_FILE);
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("start a runtime");
@@ -75,7 +75,7 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
                 SignalEvent::Stop => break,
                 SignalEvent::StopNow => return Ok(()),
                 SignalEvent::Reload => {
-                    // Refused: what was in force stays, and `/readyz` and the log say why.
+                    // A refused reload changes nothing; `/readyz` and the log have the reason.
                     if let Err(error) = gateway.reload().await {
                         tracing::warn!(error = crate::control::chain(&error), "lab: the config was not applied");
                     }
@@ -88,8 +88,7 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
     Ok(())
 }
 
-/// Keeps the endpoints' ports that nothing listens on silent. The lab works without it too, where the kernel has no packet
-/// filter: they refuse then.
+/// Drops packets to the endpoints' closed ports. If the kernel has no packet filter, closed ports refuse instead.
 fn packet_filter(desired: &Desired) -> Option<PortWatch> {
     let addresses = desired.endpoints.values().flat_map(|endpoint| &endpoint.addresses);
     let filter = PacketFilter::build(addresses.map(|address| address.ip));

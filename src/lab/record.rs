@@ -1,7 +1,7 @@
-//! A lab's directory: who its first process is, where its hosts are held, what runs in it.
+//! A lab's directory: its first process, its hosts, its processes.
 //!
-//! The directory is all of a lab that outlives its processes. It is made before them and removed after them, under one
-//! lock, so that whatever died at whatever moment, the next `up` or `down` finds what is left.
+//! Only the directory outlives a lab's processes. It is created before them and removed after them, under one lock, so
+//! the next `up` or `down` finds whatever is left, regardless of what was killed when.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,52 +20,52 @@ use super::{Host, LabError};
 use crate::config::AdminTls;
 use crate::files;
 
-/// The name of a lab that was given none.
+/// The default name of a lab.
 pub const DEFAULT_NAME: &str = "default";
 
-/// Names the directory of all labs in place of the usual one.
+/// The environment variable for another directory of all labs.
 pub const DIR_VARIABLE: &str = "PLGW_LAB_DIR";
 
-/// Locked for as long as the lab's first process lives: a lock is seen where the process is not.
+/// Locked for as long as the lab's first process lives: a lock is visible even if the process is not.
 const LOCK: &str = "lock";
 
-/// How long the first process may take to end once its directory is gone.
+/// Time limit for the first process to end after its directory was removed.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Who the lab's first process is: written by `up`, which alone sees its number.
+/// The lab's first process, written by `up`, which alone knows its pid.
 const FIRST: &str = "first.json";
 
-/// What the lab consists of: written by the first process.
+/// The lab's parts, written by the first process.
 const LAB: &str = "lab.json";
 
-/// How often the directory of all labs is tried while others remove it.
+/// Maximum number of attempts to lock the directory of all labs while others remove it.
 const TRIES: u32 = 100;
 
-/// The directory of all labs, locked: no other process builds or removes one.
+/// The directory of all labs, locked: no other process creates or removes a lab.
 #[derive(Debug)]
 pub(super) struct LabsDirectory {
     dir: PathBuf,
-    /// Locked as long as it is open.
+    /// Locked while it is open.
     _lock: File,
 }
 
-/// A lab's first process. A number alone may be another's by now; with the time of its start it cannot.
+/// A lab's first process. The start time distinguishes it from a later process with the same pid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct InitProcess {
-    /// Its number, as the host sees it.
+    /// Its pid on the host.
     pub(super) pid: i32,
     /// When it started, in ticks since boot.
     pub(super) started: u64,
-    /// Which boot.
+    /// The boot id.
     pub(super) boot: String,
     /// Whether the lab is in a user namespace.
     pub(super) user_namespace: bool,
 }
 
-/// What a lab consists of.
+/// The parts of a lab.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LabRecord {
-    /// The config that was asked for.
+    /// The requested config.
     pub(super) config: String,
     /// The hosts.
     pub(super) hosts: BTreeMap<Host, HostRecord>,
@@ -75,47 +75,47 @@ pub(super) struct LabRecord {
     pub(super) nodes: BTreeMap<String, Vec<IpAddr>>,
     /// Processes that the lab needs, by name.
     pub(super) processes: BTreeMap<String, ProcessRecord>,
-    /// Its CA's certificate.
+    /// Its CA certificate.
     pub(super) ca: PathBuf,
-    /// Its gateway's admin API; `None` where the config turns it off.
+    /// Its gateway's admin API; `None` if the config disables it.
     pub(super) admin: Option<SocketAddr>,
-    /// How it is served.
+    /// Whether it uses TLS.
     pub(super) admin_tls: AdminTls,
-    /// Its private connection strings, by the name of the environment's variable.
+    /// Its private connection strings, by environment variable.
     pub(super) strings: BTreeMap<String, String>,
 }
 
-/// A host and where the first process holds it.
+/// A host, with its namespaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HostRecord {
     /// The first process' descriptor of its network namespace.
     pub(super) network: i32,
     /// The first process' descriptor of its mount namespace.
     pub(super) mounts: i32,
-    /// Its own address, where it has one.
+    /// Its own address, if it has one.
     pub(super) address: Option<Ipv4Addr>,
     /// Its resolver.
     pub(super) resolver: Option<Ipv4Addr>,
-    /// Its own IPv6 address, where it has one.
+    /// Its own IPv6 address, if it has one.
     #[serde(default)]
     pub(super) ipv6: Option<Ipv6Addr>,
 }
 
-/// A process that the lab needs.
+/// An essential process of the lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProcessRecord {
-    /// Its number inside the lab.
+    /// Its pid inside the lab.
     pub(super) pid: i32,
-    /// How it ended, when it has.
+    /// How it ended, if it has.
     pub(super) ended: Option<String>,
 }
 
 impl LabsDirectory {
-    /// The directory of all labs, made where it is missing, and locked.
+    /// Locks the directory of all labs, creating it if necessary.
     pub(super) fn lock() -> Result<Self, LabError> {
         let dir = base()?;
-        // The last lab's `down` may remove it until it is locked, so this is tried again; not for ever, as the directory may
-        // are where none can be made.
+        // The last lab's `down` may remove it until it is locked, so this is retried; with a limit, as the directory
+        // may be where none can be created.
         let mut tries = 1..=TRIES;
         loop {
             match (Self::lock_dir(&dir), tries.next()) {
@@ -128,7 +128,7 @@ impl LabsDirectory {
         }
     }
 
-    /// `None`: the directory was replaced while this waited.
+    /// `None`: the directory was replaced in the meantime.
     fn lock_dir(dir: &Path) -> io::Result<Option<File>> {
         files::trusted_dir(dir, files::PRIVATE_DIR)?;
         let lock = File::open(dir)?;
@@ -137,12 +137,12 @@ impl LabsDirectory {
         Ok(((locked.dev(), locked.ino()) == (now.dev(), now.ino())).then_some(lock))
     }
 
-    /// The directory of the lab `name`, there or not.
+    /// The directory of the lab `name`, whether it exists or not.
     pub(super) fn dir_of(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 
-    /// Makes the directory of the lab `name`, and locks it for its first process.
+    /// Creates the directory of the lab `name`, and locks it for its first process.
     pub(super) fn make(&self, name: &str) -> Result<(PathBuf, File), LabError> {
         let dir = self.dir_of(name);
         files::trusted_dir(&dir, files::PRIVATE_DIR).map_err(file("use", &dir))?;
@@ -151,8 +151,8 @@ impl LabsDirectory {
         Ok((dir, lock))
     }
 
-    /// Removes what is left of the lab `name`, and waits until no process of it is left either: one whose `up` was killed
-    /// before it was recorded ends once its directory is gone.
+    /// Removes the directory of the lab `name`, and waits until none of its processes is left: a first process whose
+    /// `up` was killed before it was recorded ends once its directory is gone.
     pub(super) fn remove(&self, name: &str) -> Result<(), LabError> {
         let dir = self.dir_of(name);
         let lock = File::open(dir.join(LOCK)).ok();
@@ -172,23 +172,23 @@ impl LabsDirectory {
         }
     }
 
-    /// Removes the directory of all labs when it holds none.
+    /// Removes the directory of all labs if it is empty.
     pub(super) fn remove_if_empty(&self) {
-        // Not empty: another lab's. Anything else shows at the next `up`.
+        // Not empty: another lab exists. Any other error appears at the next `up`.
         let _ = fs::remove_dir(&self.dir);
     }
 }
 
 impl InitProcess {
-    /// The process `pid`, which is there.
+    /// The running process `pid`.
     pub(super) fn of(pid: i32, user_namespace: bool) -> Result<Self, LabError> {
         let path = PathBuf::from(format!("/proc/{pid}/stat"));
         let started = started(pid).ok_or_else(|| file("read", &path)(io::ErrorKind::NotFound.into()))?;
         Ok(Self { pid, started, boot: boot(), user_namespace })
     }
 
-    /// The record in `dir`; `None` when there is none that can be read: then `up` died before it wrote one, and its first
-    /// process, which finds no parent to answer, ends by itself.
+    /// The record in `dir`; `None` if it can't be read: then `up` died before it wrote one, and the first process,
+    /// which has no parent to report to, ends by itself.
     pub(super) fn read(dir: &Path) -> Option<Self> {
         serde_json::from_slice(&files::read_trusted(&dir.join(FIRST)).ok()?).ok()
     }
@@ -197,7 +197,7 @@ impl InitProcess {
         write_whole(dir, FIRST, self)
     }
 
-    /// Whether it runs, and whether it can be reached from here.
+    /// Whether it is running, and whether it can be reached from here.
     pub(super) fn life(&self, dir: &Path) -> InitState {
         let is_locked = File::open(dir.join(LOCK)).is_ok_and(|lock| is_locked(&lock));
         match self.seen_as() {
@@ -208,17 +208,17 @@ impl InitProcess {
         }
     }
 
-    /// Whether this process is one of its lab.
+    /// Whether this process belongs to its lab.
     pub(super) fn is_around_this(&self) -> bool {
         self.seen_as() == Some(1)
     }
 
-    /// Its number under this process's /proc: inside the lab, where it is the first of its PID namespace, that is 1.
+    /// Its pid under this process's /proc: inside the lab, where it is the first of its PID namespace, that is 1.
     fn seen_as(&self) -> Option<i32> {
         [self.pid, 1].into_iter().find(|pid| started(*pid) == Some(self.started) && self.boot == boot())
     }
 
-    /// Kills it, and with it every process of the lab, and waits until they are gone.
+    /// Kills it, and with it every process of the lab, and waits for their end.
     pub(super) fn kill(&self) -> Result<(), LabError> {
         let what = || format!("end the lab's first process, {}", self.pid);
         let system = |error: rustix::io::Errno| LabError::System { what: what(), source: error.into() };
@@ -227,7 +227,7 @@ impl InitProcess {
             Err(rustix::io::Errno::SRCH) => return Ok(()),
             other => other.map_err(system)?,
         };
-        // Looked at again with the handle open: from here on the number cannot become another's.
+        // Checked again with the pidfd open: from here on the pid can't be reused.
         if self.seen_as() != Some(self.pid) || !proc_is_own() {
             return Ok(());
         }
@@ -251,20 +251,20 @@ impl InitProcess {
         PathBuf::from(format!("/proc/{}", self.seen_as().unwrap_or(self.pid))).join(rest)
     }
 
-    /// When it started, in seconds since 1970.
+    /// Its start time in seconds since 1970.
     pub(super) fn since(&self) -> Option<u64> {
         since(self.started)
     }
 }
 
-/// Whether a lab's first process runs, as far as it can be seen from here.
+/// The state of a lab's first process, as seen from here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InitState {
-    /// It runs and can be reached.
+    /// Running and reachable.
     Runs,
-    /// It runs, and this process is one of its lab.
+    /// Running, and this process belongs to its lab.
     AroundThis,
-    /// It runs, in a PID namespace that cannot be seen from here, or hidden by /proc.
+    /// Running, but in a PID namespace that is not visible from here, or hidden by /proc.
     Unseen,
     /// It has ended, and the lab's other processes with it.
     Ended,
@@ -276,7 +276,7 @@ impl LabRecord {
         self.admin.map(|address| format!("{}://{address}", self.admin_tls.scheme()))
     }
 
-    /// What the lab in `dir` consists of; `None` before it is ready.
+    /// The parts of the lab in `dir`; `None` before it is ready.
     pub(super) fn read(dir: &Path) -> Option<Self> {
         serde_json::from_slice(&files::read_trusted(&dir.join(LAB)).ok()?).ok()
     }
@@ -285,14 +285,14 @@ impl LabRecord {
         write_whole(dir, LAB, self)
     }
 
-    /// The first process that ended though the lab needs it, and how.
+    /// The first essential process that has ended, and how.
     pub(super) fn dead_process(&self) -> Option<(&str, &str)> {
         self.processes.iter().find_map(|(name, process)| Some((name.as_str(), process.ended.as_deref()?)))
     }
 }
 
-/// Whether the lab's lock, which is the first process' standard input, still has its name: a lab whose directory was removed
-/// or created again cannot be ended any more.
+/// Whether the lab's lock, which is the first process' standard input, still has its name. A lab whose directory was
+/// removed or recreated can't be ended any more.
 pub(super) fn is_recorded(dir: &Path) -> bool {
     rustix::fs::fstat(rustix::stdio::stdin()).is_ok_and(|lock| lock.st_nlink > 0) && dir.join(FIRST).exists()
 }
@@ -321,7 +321,8 @@ pub(super) fn names_in(base: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The directory of the lab `name`, whether it is there or not; it and the directory of all labs are trusted where they are.
+/// The directory of the lab `name`, whether it exists or not; if it or the directory of all labs exists, it must be
+/// trusted.
 pub(super) fn dir_of(name: &str) -> Result<PathBuf, LabError> {
     let base = base()?;
     let dir = base.join(name);
@@ -330,7 +331,7 @@ pub(super) fn dir_of(name: &str) -> Result<PathBuf, LabError> {
     Ok(dir)
 }
 
-/// Whether `dir`, where it is there, is trusted.
+/// Checks that `dir` is trusted, if it exists.
 pub(super) fn check(dir: &Path) -> Result<(), LabError> {
     match files::check_dir(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("use", dir)(error)),
@@ -338,14 +339,14 @@ pub(super) fn check(dir: &Path) -> Result<(), LabError> {
     }
 }
 
-/// Whether `name` can be a lab's.
+/// Whether `name` is a valid name of a lab.
 pub(super) fn is_name(name: &str) -> bool {
     (1..=32).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !name.starts_with('-')
 }
 
-/// The directory of all labs: where processes of this user keep what must not outlive the machine.
+/// The directory of all labs: this user's directory for runtime files.
 pub(super) fn base() -> Result<PathBuf, LabError> {
     if let Some(dir) = env::var_os(DIR_VARIABLE).filter(|dir| !dir.is_empty()) {
         return std::path::absolute(&dir).map_err(file("find", Path::new(&dir)));
@@ -358,17 +359,18 @@ pub(super) fn base() -> Result<PathBuf, LabError> {
     Ok(runtime.map_or_else(|| env::temp_dir().join(format!("plgw-lab-{}", user.as_raw())), |dir| dir.join("plgw-lab")))
 }
 
-/// Writes a file so that no reader ever sees a part of it.
+/// Writes a file atomically.
 fn write_whole(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), LabError> {
     let path = dir.join(name);
     let text = serde_json::to_vec_pretty(value).map_err(|error| file("write", &path)(error.into()))?;
     files::replace(&path, files::PUBLIC, &text).map_err(file("write", &path))
 }
 
-/// When the process `pid` started, in ticks since boot; `None` when there is none or it has ended.
+/// The start time of the process `pid`, in ticks since boot; `None` if it does not exist or has ended.
 pub(super) fn started(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold anything. Behind it come the state, third of all fields, and at 22 the start.
+    // The name, in parentheses, may contain anything. After it, the state is the third of all fields, and the start
+    // time the 22nd.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?;
     if matches!(state, "Z" | "X") {
@@ -377,14 +379,14 @@ pub(super) fn started(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// `started`, in ticks since boot, in seconds since 1970.
+/// Converts ticks since boot to seconds since 1970.
 pub(super) fn since(started: u64) -> Option<u64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     let boot: u64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     Some(boot + started / rustix::param::clock_ticks_per_second())
 }
 
-/// Whether /proc shows the PID namespace of this process: where it is another's, a number in it is no number to signal.
+/// Whether /proc shows the PID namespace of this process; otherwise its pids must not be signalled.
 fn proc_is_own() -> bool {
     fs::read_link("/proc/self").is_ok_and(|me| me.as_os_str() == std::process::id().to_string().as_str())
 }

@@ -1,11 +1,11 @@
-//! Stand-ins for the config's nodes and apps, where the config says that these are.
+//! Stand-ins for the config's nodes and apps, at their addresses in the config.
 //!
-//! They run on the service's side, from where the gateway cannot be asked anything. What their members are called depends
-//! on the gateway's ports, and which of them are lost on its faults and on the zones that are cut, so they read what it
-//! has saved, at the config and at the list of those zones whenever one of the three files changes.
+//! They run on the service's side, from which the gateway can't be called. The names of their members depend on the
+//! gateway's ports, and their isolation on its faults and the cut zones, so they read the saved state, the config and
+//! the list of those zones whenever one of the three files changes.
 //!
-//! The operator's commands come over a Unix socket in the lab's directory: the gateway, which takes them by its admin API,
-//! has no way to the service's side but to the backends' ports.
+//! The operator's commands arrive over a Unix socket in the lab's directory: the gateway, whose admin API receives
+//! them, has no access to the service's side except to the backends' ports.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,14 +27,14 @@ use crate::plan::Snapshot;
 use crate::quickstart::{StandIns, Timing, planned};
 use crate::tls::LabCa;
 
-/// How soon a moved port is known to the members: well before the old one closes (`move_grace`).
+/// Polling interval: the members learn of a moved port well before the old one closes (`move_grace`).
 const LOOK: Duration = Duration::from_millis(200);
 
-/// The socket for commands, in the lab's directory. By its name alone, as the lab's processes run in there: the path of a
-/// socket has 107 bytes at most.
+/// The socket for commands, in the lab's directory. A relative name, as the lab's processes run in there: the path of a
+/// socket has at most 107 bytes.
 const SOCKET: &str = "stand-ins.sock";
 
-/// How long the stand-ins may take for a command: each is done at once.
+/// Time limit of a command; each takes effect at once.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// The modification times and lengths of the files.
@@ -69,7 +69,7 @@ pub(super) async fn serve(config: Config, path: &Path) -> Result<(), LabError> {
             _ = tick.tick() => {}
         }
         let now = look(&files);
-        // A file that cannot be read just now is being written: the next look finds it whole.
+        // A file that can't be read is being written; the next poll finds it complete.
         if now != seen
             && let Some(snapshot) = plan(path).await
         {
@@ -102,7 +102,7 @@ fn look(files: &[PathBuf]) -> FileStamps {
 
 type CommandResult = Result<Vec<StandInMember>, StandInRefusal>;
 
-/// Runs the one command that comes over `stream`: JSON to the end of the input, and JSON back.
+/// Runs a single command from `stream`: JSON to the end of the input, and JSON back.
 async fn answer(mut stream: UnixStream, control: StandInControl) -> std::io::Result<()> {
     let mut command = Vec::new();
     stream.read_to_end(&mut command).await?;
@@ -110,7 +110,7 @@ async fn answer(mut stream: UnixStream, control: StandInControl) -> std::io::Res
     stream.write_all(&serde_json::to_vec(&answer)?).await
 }
 
-/// The channel of the operator's commands to the stand-ins of this process' lab; `None` where it has none.
+/// The channel for the operator's commands to the stand-ins of this process' lab; `None` if it has none.
 pub(super) fn control() -> Option<StandInControl> {
     // They are started before the gateway.
     Path::new(SOCKET).exists().then(|| {

@@ -1,4 +1,4 @@
-//! What is said of labs.
+//! The output of `plgw lab status` and `up`.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,25 +14,25 @@ use super::{CONFIG_FILE, CUT_FILE, Host, LabError, actions, outages};
 pub(super) struct LabView {
     /// Its name.
     name: String,
-    /// What is wrong with it, if anything.
+    /// Its problem, if any.
     pub(super) problem: Option<String>,
-    /// Its first process, as the host sees it.
+    /// Its first process' pid on the host.
     pid: i32,
-    /// The config that was asked for.
+    /// The requested config.
     asked: String,
     /// Its directory.
     dir: PathBuf,
-    /// The config that its gateway runs with.
+    /// The config of its gateway.
     config: PathBuf,
-    /// Its CA's certificate.
+    /// Its CA certificate.
     ca: PathBuf,
-    /// Its admin API, for its hosts but those of the service's side.
+    /// Its admin API, for all hosts except those of the service's side.
     admin: Option<String>,
-    /// Places, addresses, resolvers.
+    /// Hosts, addresses, resolvers.
     hosts: Vec<HostView>,
     /// Zones, whether they are cut, and the endpoint addresses in them.
     zones: Vec<ZoneView>,
-    /// Its processes, and how each that is gone ended.
+    /// Its processes, and how each one that is gone ended.
     processes: Vec<(String, Option<String>)>,
 }
 
@@ -56,13 +56,13 @@ struct ZoneView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum LabState {
-    /// Everything of it runs.
+    /// All processes are running.
     Up,
-    /// It is being built, or its `up` was killed while it was.
+    /// It is being built, or its `up` was killed.
     Building,
-    /// It runs, but cannot be reached from here.
+    /// Running, but not reachable from here.
     Unseen,
-    /// A process that it needs has ended.
+    /// An essential process has ended.
     Died(String),
 }
 
@@ -89,7 +89,7 @@ impl LabState {
 }
 
 impl LabView {
-    /// The lab whose directory is `dir`; `None` when there is none.
+    /// The lab with the directory `dir`; `None` if there is none.
     pub(super) fn of(name: &str, dir: &Path) -> Option<Self> {
         if !dir.exists() {
             return None;
@@ -172,19 +172,20 @@ pub(super) fn table(views: &[LabView]) -> String {
     printable(&out)
 }
 
-/// Without escape sequences and other control characters, which a file's name may hold and a terminal would interpret.
+/// Removes escape sequences and other control characters, which a file's name may contain and a terminal would
+/// interpret.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// All labs, for programs.
+/// All labs, as JSON.
 pub(super) fn json(views: &[LabView]) -> Result<String, LabError> {
     let text = serde_json::to_string_pretty(views);
     Ok(text.map_err(|error| LabError::System { what: "show the labs as JSON".to_owned(), source: error.into() })?
         + "\n")
 }
 
-/// A lab that was just built, with what to try.
+/// The message for a lab that was just built, with commands to try.
 pub(super) fn ready(name: &str, dir: &Path) -> Result<String, LabError> {
     let Some(view) = LabView::of(name, dir) else {
         return Err(LabError::NotUp { name: name.to_owned(), flag: actions::flag(name) });
@@ -203,7 +204,7 @@ pub(super) fn ready(name: &str, dir: &Path) -> Result<String, LabError> {
     Ok(out)
 }
 
-/// What a shell's first lines say.
+/// The first lines of a shell.
 pub(super) fn welcome(host: Host, lab: &LabRecord) -> String {
     let held = lab.hosts.get(&host);
     let address = held.and_then(|held| held.address).map_or_else(String::new, |ip| format!(" at {ip}"));

@@ -1,8 +1,8 @@
-//! What the lab's network looks like, from the config alone.
+//! Computes the lab's network from the config. Pure.
 //!
-//! Every host has its own link. The consumer's hosts are connected to the router, which is the VPC's with the peering
-//! and the Direct Connect; the router, the internet's hosts and the service's VPC hang on the gateway. The gateway
-//! forwards nothing, so the service's side and the consumer's have no path to each other but the gateway's sockets.
+//! Every host has its own link. The consumer's hosts are connected to the router of the VPC, the peering and the Direct
+//! Connect; the router, the internet's hosts and the service's VPC are connected to the gateway. The gateway forwards
+//! no packets, so the service's side and the consumer's are connected only by the gateway's sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,17 +18,17 @@ pub(super) const DNS_PORT: u16 = 53;
 /// The offset of hosts in their network: the first address that is tried for them.
 const HOST: u32 = 10;
 
-/// The network of the internet's host when the access list names none. For documentation: RFC 5737.
+/// The network of the listed internet host if the access list is empty. For documentation: RFC 5737.
 const INTERNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24);
 
-/// Networks for the host that is on no list; the first that no list holds is taken. For documentation: RFC 5737.
+/// Networks for the host that is on no list; the first one that is not listed is used. For documentation: RFC 5737.
 const ELSEWHERE: [Ipv4Net; 3] = [
     Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24),
     Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24),
     Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24),
 ];
 
-/// Networks of the internet's two hosts, where the lab has IPv6. For documentation: RFC 9637.
+/// Networks of the two internet hosts, if the lab has IPv6. For documentation: RFC 9637.
 const INTERNET_IPV6: [Ipv6Net; 2] = [
     Ipv6Net::new_assert(Ipv6Addr::new(0x3fff, 1, 0, 0, 0, 0, 0, 0), 64),
     Ipv6Net::new_assert(Ipv6Addr::new(0x3fff, 2, 0, 0, 0, 0, 0, 0), 64),
@@ -37,42 +37,42 @@ const INTERNET_IPV6: [Ipv6Net; 2] = [
 /// The lab's network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Topology {
-    /// The hosts. The service's is one of them.
+    /// The hosts, including the service's.
     pub(super) hosts: Vec<HostNet>,
     /// The addresses of the VPC's endpoints, by zone.
     pub(super) zones: BTreeMap<Zone, Vec<IpAddr>>,
     /// Nodes' addresses, by zone.
     pub(super) nodes: BTreeMap<Zone, BTreeSet<Ipv4Addr>>,
-    /// What the gateway answers to on its cable to the router: endpoints' addresses and resolvers.
+    /// The gateway's addresses on its link to the router: endpoints and resolvers.
     pub(super) vpc_side: Vec<Ipv4Addr>,
-    /// What it answers to on its cables to Azure and Google Cloud: the addresses of the endpoints there.
+    /// The gateway's addresses on its links to Azure and Google Cloud: the endpoints there.
     pub(super) clouds: BTreeMap<Host, Vec<Ipv4Addr>>,
-    /// What it answers to on its cables to the internet: nodes' and apps' public addresses.
+    /// The gateway's addresses on its links to the internet: public addresses of nodes and apps.
     pub(super) public_side: Vec<Ipv4Addr>,
-    /// The consumer's networks: behind the router.
+    /// The consumer's networks, behind the router.
     pub(super) consumer: Vec<Ipv4Net>,
     /// The service's networks, and single addresses of nodes outside of them.
     pub(super) service: Vec<Ipv4Net>,
-    /// Addresses that the gateway dials nodes from.
+    /// The source addresses of the gateway's connections to nodes.
     pub(super) sources: Vec<Ipv4Addr>,
-    /// Where resolvers answer: base + 2 of every network but the service's.
+    /// The addresses of resolvers: base + 2 of every network except the service's.
     pub(super) resolvers: Vec<Ipv4Addr>,
-    /// What there is of IPv6; `None`: the VPC has none.
+    /// The lab's IPv6; `None`: the VPC has none.
     pub(super) ipv6: Option<Ipv6>,
 }
 
-/// What a dual-stack lab has of IPv6. Resolvers, nodes and the admin API are IPv4 there too.
+/// The IPv6 part of a dual-stack lab. Resolvers, nodes and the admin API are IPv4 there too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Ipv6 {
-    /// Hosts' own addresses. The service's is one of its network.
+    /// The hosts' own addresses; the service's is in its network.
     pub(super) hosts: BTreeMap<Host, Ipv6Addr>,
-    /// The addresses of the VPC's endpoints, which the gateway answers to on its cable to the router.
+    /// The addresses of the VPC's endpoints, on the gateway's link to the router.
     pub(super) endpoints: Vec<Ipv6Addr>,
-    /// The consumer's networks: behind the router.
+    /// The consumer's networks, behind the router.
     pub(super) consumer: Vec<Ipv6Net>,
 }
 
-/// A host, and the cable it hangs on.
+/// A host and its link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HostNet {
     /// Where it is.
@@ -81,9 +81,9 @@ pub(super) struct HostNet {
     pub(super) net: Ipv4Net,
     /// Its addresses, its own first.
     pub(super) addresses: Vec<Ipv4Addr>,
-    /// The other end of the cable: its one way out.
+    /// The other end of the link.
     pub(super) next_hop: Ipv4Addr,
-    /// Its resolver; `None` on the service's side, which gets no answers.
+    /// Its resolver; `None` on the service's side, which may not use one.
     pub(super) resolver: Option<Ipv4Addr>,
 }
 
@@ -93,7 +93,7 @@ impl HostNet {
         *self.addresses.first().expect("every constructor gives a host an address")
     }
 
-    /// What the other end of its cable is plugged into.
+    /// The host at the other end of its link.
     pub(super) fn hub(&self) -> Host {
         match self.kind {
             Host::Vpc | Host::VpcB | Host::Peer | Host::Onprem => Host::Router,
@@ -108,12 +108,12 @@ impl HostNet {
     }
 }
 
-/// The lab of `desired`, which was read from `file`.
+/// The lab of `desired`; `file` is for messages.
 ///
 /// # Errors
 ///
-/// [`LabError::Unsuited`] when the config is of another shape than a lab: several VPCs, nodes on IPv6, loopback networks.
-/// [`LabError::AddressTwice`] when two things of it would hold one address.
+/// [`LabError::Unsuited`] when the config does not describe a lab: several VPCs, nodes on IPv6, loopback networks.
+/// [`LabError::AddressTwice`] when two objects would have one address.
 pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabError> {
     let unsuited = |reason: String| LabError::Unsuited { file: file.to_owned(), reason };
     let vpc = only_vpc(desired).map_err(unsuited)?;
@@ -123,7 +123,7 @@ pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabErr
 
     let vpc_resolver = nth(first_v4(&vpc.cidrs, "the VPC").map_err(unsuited)?, 2).map_err(unsuited)?;
     resolvers.insert(vpc_resolver);
-    // Hosts ask their resolver over IPv4, so none is in an IPv6-only subnet.
+    // Hosts use their resolver over IPv4, so none is in an IPv6-only subnet.
     let subnets = subnets(desired, vpc).into_iter().filter(|subnet| subnet.cidr_of(IpFamily::Ipv4).is_some());
     let subnets: Vec<(Host, &Subnet)> = [Host::Vpc, Host::VpcB].into_iter().zip(subnets).collect();
     for (host, subnet) in subnets.iter().copied() {
@@ -191,12 +191,12 @@ pub(super) fn topology(desired: &Desired, file: &str) -> Result<Topology, LabErr
 }
 
 impl Topology {
-    /// The host at `host`.
+    /// The host of this kind.
     pub(super) fn host(&self, host: Host) -> Option<&HostNet> {
         self.hosts.iter().find(|net| net.kind == host)
     }
 
-    /// Where the gateway's resolver is to listen.
+    /// The addresses of the gateway's resolver.
     pub(super) fn dns_listen(&self) -> Vec<SocketAddr> {
         self.resolvers.iter().map(|ip| SocketAddr::from((*ip, DNS_PORT))).collect()
     }
@@ -217,7 +217,7 @@ impl Topology {
     }
 }
 
-/// The one VPC that the lab is about.
+/// The lab's only VPC.
 fn only_vpc(desired: &Desired) -> Result<&Vpc, String> {
     let mut vpcs = desired.vpcs.values().filter(|vpc| vpc.id.cloud().is_none());
     match (vpcs.next(), vpcs.next()) {
@@ -247,7 +247,7 @@ fn cloud_networks(desired: &Desired) -> Result<Vec<(Host, &Vpc)>, String> {
     Ok(networks)
 }
 
-/// The VPC's subnets: those that endpoints have addresses in first, as their endpoints name them, then the others.
+/// The VPC's subnets: first those with endpoint addresses, in the order of their endpoints, then the others.
 fn subnets<'v>(desired: &Desired, vpc: &'v Vpc) -> Vec<&'v Subnet> {
     let mut ids: Vec<_> = Vec::new();
     let with_endpoints = desired.endpoints.values().flat_map(|endpoint| endpoint.addresses.iter().map(|a| &a.subnet));
@@ -259,7 +259,7 @@ fn subnets<'v>(desired: &Desired, vpc: &'v Vpc) -> Vec<&'v Subnet> {
     ids.into_iter().filter_map(|id| vpc.subnets.get(id)).collect()
 }
 
-/// What the lab has of IPv6, where its VPC has a network of it; `subnets` are those with a host.
+/// The lab's IPv6, if its VPC has an IPv6 network; `subnets` are those with a host.
 fn ipv6(desired: &Desired, vpc: &Vpc, subnets: &[(Host, &Subnet)]) -> Result<Option<Ipv6>, String> {
     if !vpc.cidrs.iter().any(|net| net.addr().is_ipv6()) {
         return Ok(None);
@@ -290,10 +290,10 @@ fn ipv6(desired: &Desired, vpc: &Vpc, subnets: &[(Host, &Subnet)]) -> Result<Opt
     Ok(Some(Ipv6 { hosts, endpoints, consumer }))
 }
 
-/// Every address that the config gives away: no host may take one.
+/// Every address that the config uses, which no host may have.
 fn used_addresses(desired: &Desired) -> Result<BTreeSet<Ipv4Addr>, String> {
     let addresses = desired.endpoints.values().flat_map(|e| e.addresses.iter().map(|a| (e.id.cloud(), a.ip)));
-    // Of AWS's, those of IPv6 are `ipv6`'s.
+    // AWS's IPv6 addresses are handled in `ipv6`.
     let endpoints = addresses.filter(|(cloud, ip)| cloud.is_some() || ip.is_ipv4()).map(|(_, ip)| ip);
     let public = public_addresses(desired).into_iter().map(IpAddr::V4);
     endpoints.chain(public).map(|ip| v4_address(ip, "an endpoint's address")).collect()
@@ -308,7 +308,7 @@ fn zones(desired: &Desired) -> BTreeMap<Zone, Vec<IpAddr>> {
     zones
 }
 
-/// Where the gateway reaches the nodes of each zone. `backends` sees that all are IPv4.
+/// The nodes' addresses for the gateway, by zone. `backends` checks that all are IPv4.
 fn nodes(desired: &Desired) -> BTreeMap<Zone, BTreeSet<Ipv4Addr>> {
     let mut nodes: BTreeMap<Zone, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for node in desired.projects.iter().flat_map(|project| &project.clusters).flat_map(|cluster| &cluster.nodes) {
@@ -319,7 +319,7 @@ fn nodes(desired: &Desired) -> BTreeMap<Zone, BTreeSet<Ipv4Addr>> {
     nodes
 }
 
-/// Where nodes and apps are reached from the internet.
+/// The nodes' and apps' addresses on the internet.
 fn public_addresses(desired: &Desired) -> BTreeSet<Ipv4Addr> {
     let nodes = desired.projects.iter().flat_map(|project| &project.clusters).flat_map(|cluster| &cluster.nodes);
     let of_nodes = nodes.filter_map(|node| node.public_address);
@@ -327,7 +327,7 @@ fn public_addresses(desired: &Desired) -> BTreeSet<Ipv4Addr> {
     of_nodes.chain(of_apps).filter_map(|address| only_v4(address.ip())).collect()
 }
 
-/// The network of a host on the access list: the list's first that is no private one.
+/// The network of a host on the access list: the first one that is not private.
 fn listed_net(desired: &Desired) -> Ipv4Net {
     let lists = desired.projects.iter().flat_map(|project| project.access_list.iter());
     let listed = lists.filter_map(as_v4).find(|net| net.prefix_len() > 0 && !net.addr().is_private());
@@ -347,7 +347,7 @@ fn unlisted_net(desired: &Desired) -> Ipv4Net {
     free.unwrap_or(Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 24))
 }
 
-/// The service's VPC: the host that holds the nodes' addresses, its networks, and where the gateway dials from.
+/// The service's VPC: the host with the nodes' addresses, its networks, and the gateway's source addresses.
 fn service(desired: &Desired) -> Result<(HostNet, Vec<Ipv4Net>, Vec<Ipv4Addr>), String> {
     let services = desired.projects.iter().flat_map(|project| &project.services);
     let cidrs = services.clone().map(|service| &service.cidrs);
@@ -375,7 +375,7 @@ fn service(desired: &Desired) -> Result<(HostNet, Vec<Ipv4Net>, Vec<Ipv4Addr>), 
     Ok((host, nets, sources))
 }
 
-/// Addresses of everything that flows lead to.
+/// Addresses of all backends.
 pub(super) fn backends(desired: &Desired) -> Result<Vec<Ipv4Addr>, String> {
     let mut addresses = BTreeSet::new();
     for cluster in desired.projects.iter().flat_map(|project| &project.clusters) {
@@ -394,13 +394,13 @@ pub(super) fn backends(desired: &Desired) -> Result<Vec<Ipv4Addr>, String> {
     Ok(addresses.into_iter().collect())
 }
 
-/// Where `http://10.1.0.31:9080/…` leads; `None` where it has a name instead of an address.
+/// The address in `http://10.1.0.31:9080/…`; `None` if it has a name.
 pub(super) fn backend_address(url: &str) -> Option<SocketAddr> {
     let authority = url.split_once("://")?.1.split('/').next()?;
     authority.parse().ok().or_else(|| Some(SocketAddr::from((authority.parse::<Ipv4Addr>().ok()?, 80))))
 }
 
-/// A host in `net`, at the first address from base + 10 on that is free.
+/// A host in `net`, at the first free address from base + 10.
 fn host_net(host: Host, net: Ipv4Net, resolver: Ipv4Addr, used: &BTreeSet<Ipv4Addr>) -> Result<HostNet, String> {
     let next_hop = nth(net, 1)?;
     let mut candidates = (HOST..).map_while(|n| nth(net, n).ok());

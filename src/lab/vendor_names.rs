@@ -1,10 +1,10 @@
-//! The host names that tools of the vendors have built in, as far as the gateway serves their APIs.
+//! Host names of the vendors' APIs that tools have built in.
 
 use std::collections::BTreeSet;
 
 use crate::model::{DeploymentModel, Desired, DnsName, Region};
 
-/// Atlas' API (Atlas Administration API, *Base URL*); also where it hands out OAuth tokens.
+/// Atlas' API (Atlas Administration API, *Base URL*), and its OAuth endpoint.
 const ATLAS: &str = "cloud.mongodb.com";
 
 /// App Services' Admin API (App Services Admin API, *Base URL*).
@@ -13,8 +13,8 @@ const APP_SERVICES: &str = "services.cloud.mongodb.com";
 /// The global endpoints of STS and IAM (AWS General Reference, *AWS STS endpoints*, *IAM endpoints*).
 const GLOBAL: [&str; 2] = ["sts.amazonaws.com", "iam.amazonaws.com"];
 
-/// The names for a lab of `desired`: AWS' in every region that it has. App Services' is left out where an app with the global
-/// deployment model has it, for its clients.
+/// The names for a lab of `desired`: AWS' for each of its regions. That of App Services is omitted if an app with the
+/// global deployment model uses it for its clients.
 pub(super) fn of(desired: &Desired) -> BTreeSet<DnsName> {
     let services = desired.projects.iter().flat_map(|project| &project.services);
     let regions = services.map(|service| service.name().region().clone());

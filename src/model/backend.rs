@@ -1,4 +1,4 @@
-//! Where an App Services app's requests go.
+//! Backends of App Services apps.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DnsName, TargetPort};
 
-/// Why a text is no backend.
+/// Why a text is not a valid backend.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a backend (http://HOST:PORT, https://HOST:PORT, or h2c://HOST:PORT for HTTP/2 without TLS, with nothing \
@@ -16,19 +16,19 @@ use super::{DnsName, TargetPort};
 )]
 pub struct ParseBackendError(String);
 
-/// How a backend is spoken to.
+/// The protocol of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum BackendScheme {
     /// `http`: HTTP/1.1 without TLS.
     Http,
-    /// `https`: TLS; HTTP/2 or HTTP/1.1, as ALPN says.
+    /// `https`: TLS; HTTP/2 or HTTP/1.1, chosen by ALPN.
     Https,
     /// `h2c`: HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3).
     H2c,
 }
 
 impl BackendScheme {
-    /// Its text.
+    /// The scheme in a URL.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -39,10 +39,10 @@ impl BackendScheme {
     }
 }
 
-/// A backend: `http://127.1.0.31:9080`. Nothing but scheme, host and port: paths go through as clients ask for them.
+/// A backend: `http://127.1.0.31:9080`. Scheme, host and port only, as paths are forwarded unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BackendUrl {
-    /// How it is spoken to.
+    /// The protocol.
     pub scheme: BackendScheme,
     /// A name or an address, without the brackets of an IPv6 address.
     pub host: String,
@@ -74,7 +74,7 @@ impl FromStr for BackendUrl {
 }
 
 impl BackendUrl {
-    /// `HOST:PORT`, as a URL has it.
+    /// `HOST:PORT`, as in a URL.
     #[must_use]
     pub fn authority(&self) -> String {
         if self.host.contains(':') {
@@ -84,7 +84,7 @@ impl BackendUrl {
         }
     }
 
-    /// Its address, where the host is one (or `localhost`) and not a name that has to be resolved.
+    /// Its address, if the host is one (or `localhost`) rather than a name to resolve.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         let host = if self.host == "localhost" { "127.0.0.1" } else { self.host.trim_matches(['[', ']']) };

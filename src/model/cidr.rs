@@ -8,48 +8,48 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Why a text is no network.
+/// Why a text is not a valid network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseCidrError {
     /// Neither an address nor an address and a prefix length.
     #[error("`{0}` is not a network; write ADDRESS/LENGTH, as `10.0.0.0/16`")]
     Text(String),
-    /// An IPv4 address in IPv6's clothes: two spellings of one network would hide from each other.
+    /// An IPv4-mapped IPv6 address: overlaps between two notations of one network would not be detected.
     #[error("`{given}` is IPv4 mapped into IPv6; write the IPv4 network, as `{v4}/32`")]
     Mapped {
-        /// What was written.
+        /// The input.
         given: String,
-        /// The address in it.
+        /// The IPv4 address.
         v4: std::net::Ipv4Addr,
     },
-    /// Bits are set behind the prefix.
+    /// Bits after the prefix are set.
     #[error("`{given}` has bits set behind its prefix; did you mean `{network}`?")]
     HostBits {
-        /// What was written.
+        /// The input.
         given: String,
-        /// The network that it is in.
+        /// The network that contains it.
         network: IpNet,
     },
 }
 
-/// Networks, in the order in which they were written; an address belongs to the set when one of them holds it.
+/// Networks, in their original order; an address belongs to the set if one of them contains it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(inline)]
 pub struct CidrSet(#[schemars(with = "Vec<String>")] Vec<IpNet>);
 
 impl CidrSet {
-    /// Every address there is: `0.0.0.0/0` and `::/0`.
+    /// All addresses: `0.0.0.0/0` and `::/0`.
     #[must_use]
     pub fn everywhere() -> Self {
         [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())].into_iter().collect()
     }
 
-    /// One network from its text: `10.0.0.0/16`, or a bare address for a network of one.
+    /// Parses a network: `10.0.0.0/16`, or a plain address for a network with a single address.
     ///
     /// # Errors
     ///
-    /// [`ParseCidrError`] when the text is no network or has bits set behind its prefix.
+    /// [`ParseCidrError`] when the text is not a network or has bits set after its prefix.
     pub fn parse_one(text: &str) -> Result<IpNet, ParseCidrError> {
         let net = IpNet::from_str(text)
             .or_else(|_| IpAddr::from_str(text).map(IpNet::from))
@@ -66,20 +66,20 @@ impl CidrSet {
         }
     }
 
-    /// Whether one of the networks holds `address`. An IPv4 address mapped into IPv6 counts as itself.
+    /// Whether one of the networks contains `address`. An IPv4-mapped IPv6 address counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|net| net.contains(&address))
     }
 
-    /// The first pair of networks, one of each set, that share an address.
+    /// The first pair of overlapping networks, one of each set.
     #[must_use]
     pub fn overlap(&self, other: &Self) -> Option<(IpNet, IpNet)> {
         self.0.iter().find_map(|a| other.0.iter().find(|b| nets_overlap(a, b)).map(|b| (*a, *b)))
     }
 
-    /// Whether `net` is wholly in one of the networks.
+    /// Whether one of the networks contains `net`.
     #[must_use]
     pub fn covers(&self, net: &IpNet) -> bool {
         self.0.iter().any(|own| own.contains(net))
@@ -97,8 +97,8 @@ impl CidrSet {
     }
 }
 
-/// Whether AWS keeps `ip` for itself: the first four addresses of a subnet and the last, of either family. Source: Amazon VPC User
-/// Guide, *Subnet CIDR blocks*. A subnet too small to have others is the lab's own and keeps none.
+/// Whether AWS reserves `ip`: the first four addresses of a subnet and the last, of either family. Source: Amazon VPC
+/// User Guide, *Subnet CIDR blocks*. A subnet that is too small for AWS has no reserved addresses.
 #[must_use]
 pub fn is_reserved(ip: IpAddr, subnet: IpNet) -> bool {
     let from_start = match (ip, subnet.network()) {
@@ -109,7 +109,7 @@ pub fn is_reserved(ip: IpAddr, subnet: IpNet) -> bool {
     subnet.max_prefix_len() - subnet.prefix_len() >= 4 && (from_start < 4 || ip == subnet.broadcast())
 }
 
-/// Whether two networks share an address: one holds the other.
+/// Whether two networks overlap: one contains the other.
 fn nets_overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }

@@ -1,4 +1,4 @@
-//! What one gateway at a time serves where several share a state, and until when.
+//! Claims: addresses that one of several gateways serves at a time, with leases.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -11,8 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::ids::text_traits;
 use super::{ParseNameError, Zone};
 
-/// The addresses that one gateway at a time serves: those of the endpoints in a zone, by the zone's name, or the public
-/// ones, `public`.
+/// A group of addresses that one gateway at a time serves: those of the endpoints in a zone, by the zone's name, or the
+/// public ones, `public`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(Arc<str>);
 
@@ -52,25 +52,25 @@ impl Borrow<str> for ClaimId {
 
 text_traits!(ClaimId);
 
-/// Until when a listener may take connections. Clones are the same lease.
+/// How long a listener may accept connections. Clones share the lease.
 #[derive(Debug, Clone, Default)]
 pub struct Lease(Option<Arc<RwLock<Option<Instant>>>>);
 
 impl Lease {
-    /// A lease that is over at `end`; `None`: it has no end until it is given one.
+    /// A lease that ends at `end`; `None`: it has no end until one is set.
     #[must_use]
     pub fn until(end: Option<Instant>) -> Self {
         Self(Some(Arc::new(RwLock::new(end))))
     }
 
-    /// Gives it another end. One that never can end, as a gateway's has that shares no state, stays so.
+    /// Sets another end. No effect on the lease of a gateway that shares no state, which never ends.
     pub fn set_end(&self, end: Option<Instant>) {
         if let Some(lease) = &self.0 {
             *lease.write().unwrap_or_else(PoisonError::into_inner) = end;
         }
     }
 
-    /// Whether it is over.
+    /// Whether it has ended.
     #[must_use]
     pub fn is_over(&self, now: impl FnOnce() -> Instant) -> bool {
         let Some(lease) = &self.0 else { return false };

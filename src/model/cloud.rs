@@ -1,6 +1,6 @@
-//! The cloud providers beside AWS: Azure with Private Link, Google Cloud with port-mapped Private Service Connect.
+//! Cloud providers besides AWS: Azure with Private Link, Google Cloud with port-mapped Private Service Connect.
 //!
-//! AWS is `None` in every `Option<Cloud>`. Sources: docs/fidelity-azure.md and docs/fidelity-gcp.md name each.
+//! AWS is `None` in every `Option<Cloud>`. docs/fidelity-azure.md and docs/fidelity-gcp.md list the sources.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -24,8 +24,8 @@ pub enum Cloud {
     Gcp,
 }
 
-/// What the limit of addressable targets can be raised to. Source: Atlas, limitations of Google Cloud; Azure's say that MongoDB
-/// Support can raise it; no figure is documented, so Google's applies.
+/// Maximum of the limit of addressable targets. Source: Atlas, limitations of Google Cloud. For Azure no number is
+/// documented, only that MongoDB Support can raise it, so Google's applies.
 pub const MAXIMUM_CLOUD_TARGET_LIMIT: usize = 200;
 
 /// Azure's regions with Atlas' names for them. Source: Atlas, *Microsoft Azure*, cloud provider regions.
@@ -131,7 +131,7 @@ const GOOGLE: &[&str] = &[
     "us-west4",
 ];
 
-/// Atlas' names for Google's first regions; the others' follow from Google's.
+/// Atlas' names for Google's first regions; the others are derived from Google's.
 const GOOGLE_FIRST: &[(&str, &str)] = &[
     ("us-central1", "CENTRAL_US"),
     ("us-east1", "EASTERN_US"),
@@ -143,7 +143,7 @@ const GOOGLE_FIRST: &[(&str, &str)] = &[
 ];
 
 impl Cloud {
-    /// Atlas' word for it.
+    /// Atlas' name of it.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -152,7 +152,7 @@ impl Cloud {
         }
     }
 
-    /// What its private endpoints are called.
+    /// The product name of its private endpoints.
     #[must_use]
     pub fn product(self) -> &'static str {
         match self {
@@ -161,13 +161,13 @@ impl Cloud {
         }
     }
 
-    /// The cloud of Atlas' word for it.
+    /// Parses Atlas' name.
     #[must_use]
     pub fn of_label(label: &str) -> Option<Self> {
         [Self::Azure, Self::Gcp].into_iter().find(|cloud| cloud.label() == label)
     }
 
-    /// The cloud that has a region, by the region's name in that cloud.
+    /// The cloud of a region, by the region's name in that cloud.
     pub(super) fn of_region(name: &str) -> Option<Self> {
         if AZURE.iter().any(|(own, _)| *own == name) {
             Some(Self::Azure)
@@ -176,7 +176,7 @@ impl Cloud {
         }
     }
 
-    /// The region's name in this cloud, from that or from Atlas' name for it.
+    /// The region's name in this cloud, from that name or Atlas'.
     pub(super) fn region(self, text: &str) -> Option<&'static str> {
         match self {
             Self::Azure => AZURE.iter().find(|(own, atlas)| *own == text || *atlas == text).map(|(own, _)| *own),
@@ -202,22 +202,22 @@ impl Cloud {
         }
     }
 
-    /// Addressable targets per region and project, unless raised. Source: Atlas, limitations of both.
+    /// Default limit of addressable targets per region and project. Source: Atlas, limitations of both.
     #[must_use]
     pub fn target_limit(of: Option<Self>) -> usize {
         if of.is_some() { 150 } else { DEFAULT_TARGET_LIMIT }
     }
 
-    /// What that can be raised to.
+    /// Maximum of that limit.
     #[must_use]
     pub fn maximum_target_limit(of: Option<Self>) -> usize {
         if of.is_some() { MAXIMUM_CLOUD_TARGET_LIMIT } else { MAXIMUM_TARGET_LIMIT }
     }
 
-    /// How a service's listeners behave: neither cloud has a network load balancer's attributes.
+    /// The attributes of a service's listeners, as neither cloud has a network load balancer.
     ///
-    /// Idle for 4 minutes (Azure) or 20 (Google), a connection is forgotten; neither can be changed. There is one address,
-    /// so nothing is pulled out of DNS, and no balancing, so an unhealthy node is a port behind which nothing answers.
+    /// A connection is dropped after 4 (Azure) or 20 (Google) minutes of inactivity; neither can be changed. There is
+    /// one address, so nothing is removed from DNS, and no balancing, so the port of an unhealthy node does not answer.
     #[must_use]
     pub fn attributes(of: Option<Self>) -> Attributes {
         let Some(cloud) = of else { return Attributes::default() };
@@ -226,7 +226,7 @@ impl Cloud {
             idle_timeout: Duration::from_secs(if cloud == Self::Azure { 240 } else { 1200 }),
             terminate_on_unhealthy: false,
             dns_minimum: Minimum { count: 0, ..default.dns_minimum },
-            // Source: Azure, 64 k ports of each NAT address a target; Google, 64,512 connections an endpoint.
+            // Source: Azure, 64 k ports of each NAT address per target; Google, 64,512 connections per endpoint.
             flows_per_target: 64_512,
             ..default
         }
@@ -234,12 +234,12 @@ impl Cloud {
 }
 
 impl InterfaceEndpoint {
-    /// A private endpoint outside AWS: one address, in the subnet of `network` that has it, without a zone; `None` where no
-    /// subnet has it.
+    /// A private endpoint outside AWS: one address in a subnet of `network`, without a zone; `None` if no subnet
+    /// contains it.
     #[must_use]
     pub fn in_cloud(id: VpceId, network: &Vpc, service: ServiceName, ip: IpAddr, state: EndpointState) -> Option<Self> {
         let subnet = network.subnets.values().find(|subnet| subnet.cidr.contains(&ip))?;
-        // Azure makes an interface beside the endpoint, Google takes a reserved address.
+        // Azure creates an interface besides the endpoint, Google uses a reserved address.
         let text = id.as_str();
         let eni = match network.region.cloud()? {
             Cloud::Azure => {
@@ -298,7 +298,7 @@ mod tests {
                 assert_eq!(region.cloud(), Some(cloud));
             }
         }
-        // One name, three regions.
+        // The same name in three clouds.
         assert_eq!(Region::of(None, "US_EAST_2").expect("AWS's").as_str(), "us-east-2");
         assert!(Region::of(Some(Cloud::Azure), "us-east4").is_err());
         assert!(Region::of(None, "us-east4").is_err());

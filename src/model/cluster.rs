@@ -1,4 +1,4 @@
-//! Clusters: what the targets behind an endpoint service are made of.
+//! Clusters: the processes behind an endpoint service.
 
 use std::net::SocketAddr;
 
@@ -15,11 +15,11 @@ pub struct Cluster {
     pub label: Label,
     /// Dash or dot form of its host names.
     pub naming: Naming,
-    /// What it is made of.
+    /// Its type.
     pub kind: ClusterKind,
-    /// Its size class.
+    /// Its tier.
     pub tier: Tier,
-    /// How many connections each of its nodes takes.
+    /// Maximum number of connections of each node.
     #[serde(default)]
     pub connection_limit: ConnectionLimit,
     /// A paused cluster keeps its ports; nothing listens on them.
@@ -31,7 +31,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The regions that it has nodes in, each once, in order.
+    /// The regions of its nodes, each once, in order.
     #[must_use]
     pub fn regions(&self) -> Vec<Region> {
         let mut regions: Vec<Region> = self.nodes.iter().map(|node| node.zone.region()).collect();
@@ -40,7 +40,7 @@ impl Cluster {
         regions
     }
 
-    /// How many connections each of its nodes takes; `None`: as many as it will.
+    /// Maximum number of connections of each node; `None`: no limit.
     #[must_use]
     pub fn connections_per_node(&self) -> Option<usize> {
         match self.connection_limit {
@@ -50,7 +50,7 @@ impl Cluster {
         }
     }
 
-    /// Where its processes listen: its nodes, then its BI Connectors.
+    /// The addresses of its processes: nodes, then BI Connectors.
     pub fn addresses(&self) -> impl Iterator<Item = &NodeAddress> {
         let connectors = self.bi_connectors.iter().map(|connector| &connector.address);
         self.nodes.iter().map(|node| &node.address).chain(connectors)
@@ -79,12 +79,13 @@ pub enum ClusterKind {
     },
     /// A sharded cluster.
     Sharded {
-        /// Optimized connection strings: one target in all, spread over the `mongos`; else each `mongos` is a target.
+        /// Optimized connection strings: a single target, balanced over the `mongos`; otherwise each `mongos` is a
+        /// target.
         optimized: bool,
     },
 }
 
-/// How a cluster's host names are written.
+/// The format of a cluster's host names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Naming {
@@ -94,7 +95,7 @@ pub enum Naming {
     Dot,
 }
 
-/// A cluster's size class.
+/// A cluster's tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tier {
     /// `M0`, `M2` and `M5`: no private endpoints.
@@ -103,22 +104,22 @@ pub enum Tier {
     Dedicated(u16),
 }
 
-/// How many connections a node of a cluster takes at once. In Atlas each `mongod` and `mongos` has the limit of its tier as
-/// `net.maxIncomingConnections`, and closes connections past it once it has accepted them.
+/// Maximum number of connections of a cluster's nodes. In Atlas each `mongod` and `mongos` has its tier's limit as
+/// `net.maxIncomingConnections`, and closes further connections after accepting them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConnectionLimit {
-    /// Whatever the process behind the gateway takes.
+    /// No limit besides that of the process itself.
     #[default]
     None,
-    /// Its tier's.
+    /// The tier's.
     Tier,
-    /// This many.
+    /// This number.
     Most(usize),
 }
 
 impl Tier {
-    /// Atlas' name for it: `M10`.
+    /// Atlas' name: `M10`.
     #[must_use]
     pub fn name(self) -> String {
         match self {
@@ -145,13 +146,13 @@ impl Tier {
 /// One `mongod` or `mongos`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// Its name in the cluster, part of its target id: stays when its address changes.
+    /// Its name in the cluster, part of its target id; independent of its address.
     pub name: String,
     /// Its zone.
     pub zone: Zone,
-    /// Where it really listens.
+    /// Its address.
     pub address: NodeAddress,
-    /// Its public address, which the standard string names to clients on the IP access list.
+    /// Its public address, in the standard string for clients on the IP access list.
     pub public_address: Option<SocketAddr>,
 }
 
@@ -162,11 +163,11 @@ pub struct BiConnector {
     pub name: String,
     /// Its zone.
     pub zone: Zone,
-    /// Where it really listens.
+    /// Its address.
     pub address: NodeAddress,
 }
 
-/// Private endpoint connection strings of a cluster that were made by name and lead through chosen endpoints alone.
+/// Private endpoint connection strings of a cluster that were created by name and use only chosen endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedStrings {
     /// The cluster's project.
@@ -175,11 +176,11 @@ pub struct NamedStrings {
     pub cluster: ClusterName,
     /// The part of their host names that is unique in the project.
     pub slug: String,
-    /// The endpoints, at most one a region.
+    /// The endpoints, at most one per region.
     pub endpoints: Vec<VpceId>,
 }
 
-/// The IP access list of a project: who may use the public path. An empty list admits no one.
+/// The IP access list of a project, for the public path. An empty list admits no client.
 pub type AccessList = CidrSet;
 
 #[cfg(test)]

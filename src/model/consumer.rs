@@ -12,7 +12,7 @@ use super::{
     SubnetId, VpcId, VpceId, Zone,
 };
 
-/// A consumer's VPC with what is joined to it.
+/// A consumer's VPC with its connected networks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vpc {
     /// Its id.
@@ -23,11 +23,11 @@ pub struct Vpc {
     pub cidrs: CidrSet,
     /// Networks of VPCs peered with it.
     pub peered: CidrSet,
-    /// Networks joined by Direct Connect or VPN.
+    /// Networks connected by Direct Connect or VPN.
     pub on_premises: CidrSet,
-    /// The VPC's resolver answers at all (AWS: true unless changed).
+    /// Whether the VPC's resolver answers (AWS default: true).
     pub enable_dns_support: bool,
-    /// Together with support: private hosted zones work (AWS: false outside the default VPC).
+    /// Whether private hosted zones work, together with DNS support (AWS default outside the default VPC: false).
     pub enable_dns_hostnames: bool,
     /// Its subnets by id.
     pub subnets: BTreeMap<SubnetId, Subnet>,
@@ -36,7 +36,7 @@ pub struct Vpc {
 }
 
 impl Vpc {
-    /// Whether private hosted zones resolve here: both DNS attributes on (Route 53's considerations).
+    /// Whether private hosted zones resolve here: both DNS attributes are on (Route 53's considerations).
     #[must_use]
     pub fn private_zones_work(&self) -> bool {
         self.enable_dns_support && self.enable_dns_hostnames
@@ -50,9 +50,9 @@ pub struct Subnet {
     pub id: SubnetId,
     /// Its zone.
     pub zone: Zone,
-    /// Its network, inside one of the VPC's: IPv4, or IPv6 where it has that alone.
+    /// Its network, within one of the VPC's: IPv4, or IPv6 for an IPv6-only subnet.
     pub cidr: IpNet,
-    /// Its IPv6 network beside the IPv4 one.
+    /// Its IPv6 network besides the IPv4 one.
     #[serde(default)]
     pub ipv6_cidr: Option<Ipv6Net>,
 }
@@ -63,19 +63,19 @@ impl Subnet {
         std::iter::once(self.cidr).chain(self.ipv6_cidr.map(IpNet::from))
     }
 
-    /// Its network of one family.
+    /// Its network of an address family.
     #[must_use]
     pub fn cidr_of(&self, family: IpFamily) -> Option<IpNet> {
         self.cidrs().find(|net| IpFamily::of(net.addr()) == family)
     }
 
-    /// The families that it has networks of.
+    /// The address families of its networks.
     #[must_use]
     pub fn ip_address_type(&self) -> IpAddressType {
         if self.ipv6_cidr.is_some() { IpAddressType::Dualstack } else { IpAddressType::of(self.cidr.addr()) }
     }
 
-    /// Whether it can hold the interface of an endpoint of this type. Source: AWS PrivateLink, *Create an interface
+    /// Whether it can contain the interface of an endpoint of this type. Source: AWS PrivateLink, *Create an interface
     /// endpoint*, IP address type.
     #[must_use]
     pub fn takes(&self, endpoint: IpAddressType) -> bool {
@@ -86,7 +86,7 @@ impl Subnet {
     }
 }
 
-/// A security group: what may come in and what may go out. Nothing matches: dropped.
+/// A security group. Traffic that matches no rule is dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurityGroup {
     /// Its id.
@@ -97,32 +97,32 @@ pub struct SecurityGroup {
     pub ingress: Vec<PortRule>,
     /// Outbound rules.
     pub egress: Vec<PortRule>,
-    /// Addresses of instances that carry this group, for their outbound rules and for rules that name the group.
+    /// Addresses of instances in this group, for their outbound rules and for rules that refer to the group.
     pub members: CidrSet,
 }
 
-/// Which way a rule looks.
+/// The direction of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// Into the interface that carries the group.
+    /// Into an interface with the group.
     Ingress,
-    /// Out of the interface that carries the group.
+    /// Out of an interface with the group.
     Egress,
 }
 
-/// One rule of a security group: TCP to these ports from or to these networks or members of these groups.
+/// A rule of a security group: TCP on these ports from or to these networks or members of these groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortRule {
-    /// The ports that it lets through.
+    /// The allowed ports.
     pub ports: PortRange,
-    /// The far side by network.
+    /// Allowed peers by network.
     pub cidrs: CidrSet,
-    /// The far side by security group: the members of these.
+    /// Allowed peers by security group: its members.
     pub groups: Vec<SecurityGroupId>,
 }
 
-/// Where an interface endpoint is in its life, as EC2 says it.
+/// The state of an interface endpoint, as in EC2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum EndpointState {
@@ -130,7 +130,7 @@ pub enum EndpointState {
     PendingAcceptance,
     /// Being connected.
     Pending,
-    /// Connected: the one state in which flows are admitted.
+    /// Connected: the only state in which flows are admitted.
     Available,
     /// Being removed.
     Deleting,
@@ -145,7 +145,7 @@ pub enum EndpointState {
 }
 
 impl EndpointState {
-    /// EC2's word for it on the wire.
+    /// EC2's name on the wire.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -161,42 +161,42 @@ impl EndpointState {
     }
 }
 
-/// What the client's VPC holds: one interface (ENI) per subnet, leading to one endpoint service.
+/// An interface endpoint: one network interface (ENI) per subnet of the client's VPC, connected to an endpoint service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceEndpoint {
     /// Its id.
     pub id: VpceId,
     /// Its VPC.
     pub vpc: VpcId,
-    /// The service it leads to.
+    /// Its service.
     pub service: ServiceName,
     /// Eight letters and digits in its DNS names: `ypwbxwll`.
     pub dns_suffix: String,
-    /// The families that each of its interfaces has an address of.
+    /// The address families of its interfaces.
     #[serde(default)]
     pub ip_address_type: IpAddressType,
-    /// The records that its names have.
+    /// The DNS records of its names.
     #[serde(default)]
     pub dns_record_ip_type: DnsRecordIpType,
     /// The addresses of its interfaces, one interface per subnet.
     pub addresses: Vec<EndpointAddress>,
-    /// The groups on its interfaces. All of their rules together decide; none at all admits nothing.
+    /// The security groups of its interfaces. Their rules are combined; without groups nothing is admitted.
     pub security_groups: Vec<SecurityGroupId>,
-    /// Where it is in its life.
+    /// Its state.
     pub state: EndpointState,
-    /// The service's owner knows of it (Atlas: it was added to the project's private endpoints). Until then it counts
-    /// for none of the owner's rules.
+    /// Whether the service's owner has added it (Atlas: it is in the project's private endpoints). Until then the
+    /// owner's rules ignore it.
     pub registered: bool,
 }
 
 impl InterfaceEndpoint {
-    /// Its interfaces, each by the first of its addresses.
+    /// Its interfaces, each represented by the first of its addresses.
     pub fn interfaces(&self) -> impl Iterator<Item = &EndpointAddress> {
         let is_first = |n: usize, own: &EndpointAddress| !self.addresses[..n].iter().any(|other| other.eni == own.eni);
         self.addresses.iter().enumerate().filter(move |(n, own)| is_first(*n, own)).map(|(_, own)| own)
     }
 
-    /// The address that an interface has of one family.
+    /// The address of an interface in one address family.
     #[must_use]
     pub fn address_of(&self, interface: &EniId, family: IpFamily) -> Option<IpAddr> {
         let mut own = self.addresses.iter().filter(|address| address.eni == *interface).map(|address| address.ip);
@@ -204,7 +204,7 @@ impl InterfaceEndpoint {
     }
 }
 
-/// One address of an interface endpoint; the two of an interface of a dual-stack one differ in the address alone.
+/// An address of an interface endpoint; the two addresses of a dual-stack interface differ only in `ip`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointAddress {
     /// The network interface's id.
@@ -217,10 +217,10 @@ pub struct EndpointAddress {
     pub ip: IpAddr,
 }
 
-/// A private hosted zone that the consumer made.
+/// A private hosted zone of the consumer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrivateZone {
-    /// The zone's name: names at and below it are answered from here alone.
+    /// The zone's name: names at and below it are answered only from this zone.
     pub name: DnsName,
     /// The VPCs that it is associated with.
     pub vpcs: Vec<VpcId>,
@@ -235,7 +235,7 @@ pub enum ZoneRecord {
     Address {
         /// The owner.
         name: DnsName,
-        /// What it leads to.
+        /// The addresses.
         ips: Vec<IpAddr>,
     },
     /// Another name for a name.
@@ -245,11 +245,11 @@ pub enum ZoneRecord {
         /// Its value.
         target: DnsName,
     },
-    /// An alias to an interface endpoint: answered as its addresses.
+    /// An alias of an interface endpoint: resolves to its addresses.
     Alias {
         /// The owner.
         name: DnsName,
-        /// The endpoint whose addresses are answered.
+        /// The endpoint.
         endpoint: VpceId,
     },
 }

@@ -1,4 +1,4 @@
-//! What is wanted, from wherever it was said.
+//! The desired state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,9 +9,9 @@ use super::{
     VpceId, VpceServiceId,
 };
 
-/// Everything that is wanted: the config's inventory, what the APIs made, health results and operators' commands.
+/// The desired state: the config's inventory, the APIs' objects, health results and operators' commands.
 ///
-/// `plan::compile` turns it into a snapshot; nothing else does.
+/// The input of `plan::compile`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// VPCs by id.
@@ -20,7 +20,7 @@ pub struct Desired {
     pub endpoints: BTreeMap<VpceId, InterfaceEndpoint>,
     /// Projects with their clusters and endpoint services.
     pub projects: Vec<Project>,
-    /// Connection strings of their clusters that were made by name.
+    /// Connection strings of clusters that were created by name.
     pub named_strings: Vec<super::NamedStrings>,
     /// Apps.
     pub apps: Vec<App>,
@@ -31,31 +31,30 @@ pub struct Desired {
     pub private_zones: Vec<PrivateZone>,
     /// Ports that an operator requested, by load balancer and target. A target keeps the port after the request is removed.
     pub moves: BTreeMap<(VpceServiceId, TargetId), ListenerPort>,
-    /// Health by load balancer, target and member name; what is not listed is `initial`.
+    /// Health by load balancer, target and member name; others are `initial`.
     pub health: BTreeMap<(VpceServiceId, TargetId, String), Health>,
-    /// Deregistered members that drain: their addresses, by load balancer, target and member name.
+    /// Deregistered members that drain, with their addresses, by load balancer, target and member name.
     pub draining: BTreeMap<(VpceServiceId, TargetId, String), (super::Zone, std::net::SocketAddr)>,
-    /// Faults by name: those that have begun, and those that are to begin.
+    /// Faults by name: active and scheduled ones.
     pub faults: BTreeMap<String, Arc<Fault>>,
-    /// Processes that an operator took out of their groups, by load balancer, target and member name: they get no new
-    /// flow, and drain.
+    /// Processes that an operator deregistered, by load balancer, target and member name: they drain, and get no new
+    /// flow.
     pub deregistered: BTreeSet<(VpceServiceId, TargetId, String)>,
-    /// Zones that an operator shifted away from, by load balancer.
+    /// Zones that an operator shifted traffic away from, by load balancer.
     pub shifted_zones: BTreeSet<(VpceServiceId, super::Zone)>,
-    /// Zones whose endpoint addresses were found not to answer clients, though all behind them is well: they leave DNS,
-    /// and nothing else changes.
+    /// Zones whose endpoint addresses were found not to answer clients, although their targets are healthy: they are
+    /// removed from DNS, and nothing else changes.
     pub silent_zones: BTreeSet<super::Zone>,
-    /// Where several gateways share the state: the claims whose addresses this one listens at, with their leases; `None`: it
-    /// listens at all addresses.
+    /// If several gateways share the state: the claims that this one serves, with their leases; `None`: it serves all
+    /// addresses.
     pub served_here: Option<BTreeMap<super::ClaimId, super::Lease>>,
-    /// The claims that any of those gateways serves; `None`: nothing is known to be without one. The addresses of other zones
-    /// leave DNS.
+    /// The claims that any of those gateways serves; `None`: all. The addresses of other zones are removed from DNS.
     pub served_anywhere: Option<BTreeSet<super::ClaimId>>,
-    /// Where the gateway itself answers beside endpoints and public addresses: DNS, metrics, the admin API.
+    /// The gateway's own listening addresses besides endpoints and public addresses: DNS, metrics, the admin API.
     pub own_addresses: BTreeSet<std::net::SocketAddr>,
-    /// Host names of the gateway's own APIs, and the address that they lead to.
+    /// Host names of the gateway's own APIs, with their address.
     pub own_names: BTreeMap<super::DnsName, IpAddr>,
-    /// What the host names of nodes lead to; a node whose name is not there gets no connections.
+    /// The addresses of nodes' host names; a node whose name is missing gets no connections.
     pub resolved: BTreeMap<super::DnsName, IpAddr>,
 }
 
@@ -69,7 +68,7 @@ impl Desired {
 }
 
 impl Desired {
-    /// The lease under which this gateway listens at the addresses of a claim; `None`: it does not listen there.
+    /// The lease of a claim that this gateway serves; `None`: it does not serve it.
     #[must_use]
     pub fn lease(&self, claim: &str) -> Option<super::Lease> {
         match &self.served_here {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ids::text_traits;
 
-/// Why a text is no name.
+/// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a DNS name (labels of 1 to 63 letters, digits, `-` and `_`, 253 characters in all)")]
 pub struct ParseDnsNameError(String);
@@ -31,17 +31,17 @@ impl DnsName {
         self.0.split_once('.').map(|(_, rest)| Self(Arc::from(rest)))
     }
 
-    /// Whether this name is `zone` or is below it.
+    /// Whether this name is `zone` or below it.
     #[must_use]
     pub fn is_within(&self, zone: &Self) -> bool {
         self.0.strip_suffix(zone.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 
-    /// `label` in front of this name.
+    /// This name with `label` prepended.
     ///
     /// # Errors
     ///
-    /// [`ParseDnsNameError`] when the result is no name.
+    /// [`ParseDnsNameError`] when the result is not a valid name.
     pub fn prefixed(&self, label: &str) -> Result<Self, ParseDnsNameError> {
         format!("{label}.{self}").parse()
     }
@@ -66,8 +66,8 @@ impl FromStr for DnsName {
     }
 }
 
-/// A map keyed by names is looked up with text that a packet spelled, lower case and without the dot at the end.
-/// `Ord` and `Hash` are those of the text, as `Borrow` asks.
+/// Allows look-ups with the text of a received name, in lower case and without the final dot. `Ord` and `Hash` are
+/// those of the text, as `Borrow` requires.
 impl Borrow<str> for DnsName {
     fn borrow(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! Faults on demand: what is to go wrong, where, and for which share of the flows.
+//! Injected faults: kind, scope, and the share of affected flows.
 
 use std::time::Duration;
 
@@ -8,102 +8,104 @@ use serde_json::Value;
 
 use super::{HumanDuration, TargetId, VpceId, VpceServiceId, Zone, rename_former_time};
 
-/// Something that is to go wrong. As JSON, times are written as in the config, `"100ms"`.
+/// A fault. As JSON, times are written as in the config, `"100ms"`.
 ///
-/// Keys of earlier versions are read too, because saved state has them: see [`rename_former_fault_keys`].
+/// Keys of earlier versions are accepted too, as saved state has them: see [`rename_former_fault_keys`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, remote = "Self")]
 pub struct Fault {
-    /// What it is called in commands, metrics and the flow list; empty: named after its kind.
+    /// Its name in commands, metrics and the flow list; if empty, it is generated from the kind.
     #[serde(default)]
     pub name: String,
-    /// What goes wrong.
+    /// The kind of fault.
     pub kind: FaultKind,
-    /// Where.
+    /// The scope.
     #[serde(default)]
     pub scope: FaultScope,
-    /// For how many flows (of DNS failures: questions) of those.
+    /// The share of affected flows (for DNS failures: questions) in the scope.
     #[serde(default)]
     pub share: Share,
-    /// Which flows those are, and every jitter: the same seed gives the n-th flow the same fate in every run.
+    /// The seed for choosing the affected flows and the jitter: with the same seed the n-th flow is treated in the same
+    /// way in every run.
     #[serde(default)]
     pub seed: u64,
-    /// How long after it was set it begins.
+    /// The delay from setting it to its begin.
     #[serde(default, with = "duration")]
     #[schemars(with = "HumanDuration")]
     pub after: Duration,
-    /// How long it lasts; `None`: until it is cleared.
+    /// Its duration; `None`: until it is cleared.
     #[serde(default, rename = "for", with = "optional_duration", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<HumanDuration>")]
     pub lasts: Option<Duration>,
 }
 
-/// What goes wrong. Those of the first group are decided when a flow starts, and change no flow that is open.
+/// The kind of fault. Those of the first group are chosen when a flow starts, and do not affect open flows.
 ///
-/// Kinds without fields have braces: serde's `deny_unknown_fields` does not cover unit variants of an enum with a tag inside.
+/// Kinds without fields have braces: serde's `deny_unknown_fields` does not cover unit variants of an internally tagged
+/// enum.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FaultKind {
-    /// Bytes come later.
+    /// Bytes are delayed.
     Latency {
-        /// By how much.
+        /// The delay.
         #[serde(with = "duration")]
         #[schemars(with = "HumanDuration")]
         delay: Duration,
-        /// And up to so much more or less.
+        /// Maximum deviation from it.
         #[serde(default, with = "duration")]
         #[schemars(with = "HumanDuration")]
         jitter: Duration,
-        /// Which way.
+        /// The direction.
         #[serde(default)]
         direction: FaultDirection,
     },
-    /// No more bytes than this pass in a second, by flow and way.
+    /// The bandwidth of each flow and direction is limited.
     Bandwidth {
-        /// How many.
+        /// The limit.
         bytes_per_second: u64,
-        /// Which way.
+        /// The direction.
         #[serde(default)]
         direction: FaultDirection,
     },
-    /// Both sides are reset once so many bytes have passed (both ways together) or so much time.
+    /// Both sides are reset after a number of bytes (both directions together) or a time.
     Reset {
-        /// After how many bytes.
+        /// The number of bytes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bytes: Option<u64>,
-        /// After what time.
+        /// The time.
         #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
         #[schemars(with = "Option<HumanDuration>")]
         time: Option<Duration>,
     },
-    /// Nothing is answered. For all flows of a port: not even the SYN.
+    /// Nothing is answered; for all flows of a port not even the SYN.
     BlackHole {},
-    /// The connection is reset at once. For all flows of a port: the port refuses.
+    /// The connection is reset at once; for all flows of a port, the port refuses.
     Refuse {},
     /// The target's side ends after a while, without a FIN or RST to the client: what it sends is accepted and lost.
     HalfOpen {
-        /// After what time.
+        /// The time.
         #[serde(with = "duration")]
         #[schemars(with = "HumanDuration")]
         time: Duration,
     },
-    /// A side's FIN is passed on late.
+    /// A side's FIN is forwarded late.
     SlowClose {
-        /// By how much.
+        /// The delay.
         #[serde(with = "duration")]
         #[schemars(with = "HumanDuration")]
         delay: Duration,
     },
-    /// A zone is lost: its addresses answer nothing and leave DNS, its targets can't be reached, and whatever flows
-    /// through either stands still, until it is over.
+    /// A zone is lost: its addresses do not answer and are removed from DNS, its targets can't be reached, and flows
+    /// through either are frozen until the fault ends.
     ZoneOutage {},
-    /// Targets are down: they refuse and their flows are reset, or all of it is silent.
+    /// Targets are down: they refuse and their flows are reset, or they are silent.
     TargetDown {
-        /// Silent: packets are lost, as when a host is gone. Else refused, as when a process is.
+        /// Whether packets are lost, as when a host is gone; otherwise refused, as when a process is.
         #[serde(default)]
         silent: bool,
     },
-    /// The target takes another port, once or again and again.
+    /// The target is moved to another port, once or repeatedly.
     PortMove {
         /// The time between two moves.
         #[serde(default, with = "optional_duration", skip_serializing_if = "Option::is_none")]
@@ -112,13 +114,13 @@ pub enum FaultKind {
     },
     /// The resolver fails.
     DnsFailure {
-        /// How.
+        /// The response.
         answer: DnsFailure,
     },
 }
 
 impl FaultKind {
-    /// The one lower-case name in configs, logs and metrics.
+    /// The name in configs, logs and metrics.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {
@@ -136,14 +138,14 @@ impl FaultKind {
         }
     }
 
-    /// Whether the members of a replica set lose each other by it, so that a set which loses its primary elects another.
+    /// Whether it isolates members of a replica set from each other, so that a set without its primary elects another.
     /// All other faults affect only the clients' path and cause no election, however long they last.
     #[must_use]
     pub fn elects(&self) -> bool {
         matches!(self, Self::ZoneOutage {} | Self::TargetDown { .. })
     }
 
-    /// What drivers see of it, with their default settings and with retryable writes (`docs/experiments.md`).
+    /// Its effect as seen by drivers, with their default settings and retryable writes (`docs/experiments.md`).
     #[must_use]
     pub fn drivers_see(&self) -> &'static str {
         match self {
@@ -170,7 +172,7 @@ impl FaultKind {
         }
     }
 
-    /// Whether it affects single flows, and is decided when they start.
+    /// Whether it affects individual flows, chosen when they start.
     #[must_use]
     pub fn is_of_flows(&self) -> bool {
         match self {
@@ -186,7 +188,7 @@ impl FaultKind {
     }
 }
 
-/// Which way of a flow.
+/// The direction of a flow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultDirection {
@@ -199,13 +201,13 @@ pub enum FaultDirection {
     ToClient,
 }
 
-/// What a failing resolver does.
+/// The response of a failing resolver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DnsFailure {
     /// SERVFAIL.
     Servfail,
-    /// "No such name", although there is one.
+    /// NXDOMAIN, although the name exists.
     Nxdomain,
     /// REFUSED.
     Refused,
@@ -213,7 +215,7 @@ pub enum DnsFailure {
     Timeout,
 }
 
-/// Where a fault strikes: where everything that is named here agrees. Nothing named: everywhere.
+/// The scope of a fault: it matches where all given fields match. An empty scope matches everywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FaultScope {
@@ -229,12 +231,12 @@ pub struct FaultScope {
     /// The endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<VpceId>,
-    /// The zone: of the endpoint's address for flows, of the target for targets.
+    /// The zone: for flows, of the endpoint's address; for targets, of the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zone: Option<Zone>,
 }
 
-/// A part of the whole in millionths, written as a number from 0 to 1.
+/// A share in millionths, written as a number from 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
 #[schemars(inline)]
 pub struct Share(#[schemars(with = "f64", range(min = 0.0, max = 1.0))] u32);
@@ -242,20 +244,20 @@ pub struct Share(#[schemars(with = "f64", range(min = 0.0, max = 1.0))] u32);
 impl Share {
     const WHOLE: u32 = 1_000_000;
 
-    /// The share `part` of 1; `None` outside of 0 to 1.
+    /// The share `part`; `None` if it is not within 0 to 1.
     #[must_use]
     pub fn new(part: f64) -> Option<Self> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to a million")]
         (0.0..=1.0).contains(&part).then(|| Self((part * f64::from(Self::WHOLE)).round() as u32))
     }
 
-    /// Whether it is the whole.
+    /// Whether it is everything.
     #[must_use]
     pub fn is_whole(self) -> bool {
         self.0 == Self::WHOLE
     }
 
-    /// Whether a value that is spread evenly over all of `u64` falls into it.
+    /// Whether it includes `hash`, a value that is evenly distributed over `u64`.
     #[must_use]
     pub fn holds(self, hash: u64) -> bool {
         hash % u64::from(Self::WHOLE) < u64::from(self.0)
@@ -282,17 +284,17 @@ impl<'de> Deserialize<'de> for Share {
 }
 
 impl Fault {
-    /// A number for the `n`-th flow or question that it could affect: the same in every run.
+    /// A pseudo-random number for the `n`-th flow or question, the same in every run.
     #[must_use]
     pub fn lot(&self, n: u64) -> u64 {
-        // splitmix64: every n gives another number, and they look random.
+        // splitmix64: every n gives a different number.
         let mut z = self.seed.wrapping_add(n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
 
-    /// Whether it is the outage of a service's zone, at all of its endpoints or at one.
+    /// Whether it is an outage of a service's zone, at one or all of its endpoints.
     #[must_use]
     pub fn loses_zone(&self, service: &VpceServiceId, zone: &Zone) -> bool {
         matches!(self.kind, FaultKind::ZoneOutage {})
@@ -307,11 +309,11 @@ impl Fault {
     }
 }
 
-/// What `fault` lacks to be one.
+/// Checks that a fault is complete and consistent.
 ///
 /// # Errors
 ///
-/// A sentence for people.
+/// A sentence for the user.
 pub fn check_fault(fault: &Fault) -> Result<(), String> {
     let (kind, scope) = (&fault.kind, &fault.scope);
     let label = kind.label();
@@ -354,7 +356,7 @@ impl<'de> Deserialize<'de> for Fault {
     }
 }
 
-/// Keys of earlier versions, whose values are milliseconds, and today's.
+/// Keys of earlier versions, whose values are milliseconds, and the current keys.
 const FORMER_KEYS: [(&str, &str); 6] = [
     ("after_ms", "after"),
     ("lasts_ms", "for"),
@@ -364,9 +366,9 @@ const FORMER_KEYS: [(&str, &str); 6] = [
     ("every_ms", "every"),
 ];
 
-/// Gives the keys of a fault in JSON that an earlier version had (`delay_ms`, a number) their names and values of today
-/// (`delay`, a text with its unit), and returns a notice for each. A key whose value is no number of milliseconds, or that is
-/// there in both forms, is left as it is, and so is refused as unknown.
+/// Renames the keys of a fault in JSON that an earlier version had (`delay_ms`, a number) to the current ones (`delay`,
+/// a text with a unit), and returns a notice for each. A key with a value that is not a number of milliseconds, or that
+/// is present in both forms, is left unchanged, so that it is refused as unknown.
 pub fn rename_former_fault_keys(fault: &mut Value) -> Vec<String> {
     let mut notices = Vec::new();
     let mut rename = |path: &str, object: &mut Value| {

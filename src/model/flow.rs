@@ -1,4 +1,4 @@
-//! What can be said of a flow: its id, why it was refused, how it ended.
+//! Flows: ids, refusals, ends.
 
 use std::fmt;
 use std::io;
@@ -26,7 +26,7 @@ impl Serialize for FlowId {
     }
 }
 
-/// Which side of a flow.
+/// A side of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
@@ -36,46 +36,46 @@ pub enum Side {
     Target,
 }
 
-/// Why a connection was not let through. One name each, the same in log, metric and test.
+/// Why a connection was refused. The names are the same in logs, metrics and tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The endpoint is not available.
     EndpointState,
-    /// It came from the service's side: connectivity is one-way.
+    /// The client is on the service's side: connectivity is one-way.
     OneWay,
-    /// It came from a network that is not joined to the endpoint's VPC.
+    /// The client's network is not connected to the endpoint's VPC.
     Origin,
-    /// No rule of a security group lets it in, or out of the client.
+    /// No security group rule allows it, of the endpoint or of the client.
     SecurityGroup,
-    /// Its source is not on the IP access list (public path only).
+    /// The client is not on the IP access list (public path only).
     AccessList,
-    /// The target holds as many flows as it may.
+    /// The target has reached its limit of flows.
     FlowLimit,
-    /// The node takes no more connections, by its cluster's limit.
+    /// The node has reached its cluster's limit of connections.
     ConnectionLimit,
-    /// Its source holds as many flows as one may, of the descriptors that the process has.
+    /// The source has reached its limit of flows, a share of the process' descriptors.
     SourceLimit,
-    /// The lease of its address' zone is over: another gateway may serve it.
+    /// The lease of the address' zone has ended: another gateway may serve it.
     ClaimLost,
     /// No target is registered behind the listener.
     NoTarget,
-    /// It came from a load balancer whose PROXY protocol header is taken, and had none.
+    /// A load balancer that must send a PROXY protocol header sent none.
     ProxyHeader,
-    /// A fault that was asked for: the connection is reset.
+    /// An injected fault: the connection is reset.
     FaultReset,
-    /// A fault that was asked for: nothing is answered.
+    /// An injected fault: nothing is answered.
     FaultDropped,
 }
 
-/// What a refused client sees on the wire.
+/// What a refused client observes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalMode {
     /// No answer: the client times out.
     Dropped,
     /// RST.
     Reset,
-    /// The connection is closed, as a `mongod` closes one past its limit: FIN, or RST where the client has sent something.
+    /// The connection is closed, as by a `mongod` beyond its limit: FIN, or RST if the client has sent data.
     Closed,
 }
 
@@ -97,7 +97,7 @@ impl Refusal {
         Self::FaultDropped,
     ];
 
-    /// The one lower-case name in log, metric and test.
+    /// The name in logs, metrics and tests.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -117,7 +117,7 @@ impl Refusal {
         }
     }
 
-    /// How AWS lets it look: a network that is not joined, a closed security group and a full load balancer drop.
+    /// How AWS refuses: an unconnected network, a closed security group and a full load balancer drop packets.
     #[must_use]
     pub fn mode(self) -> RefusalMode {
         match self {
@@ -144,22 +144,22 @@ pub enum DrainReason {
     Deregistered,
     /// The target is unhealthy (`target_health_state.unhealthy.connection_termination.enabled`).
     Unhealthy,
-    /// The target took another port; this was the old one.
+    /// The target was moved to another port; this was the old one.
     Moved,
-    /// The endpoint was removed, rejected or changed its addresses.
+    /// The endpoint was removed or rejected, or its addresses changed.
     EndpointRemoved,
-    /// Another gateway that shares the state may serve the address: its claim was given up, or the lease of it is over.
+    /// Another gateway that shares the state may serve the address: its claim was released, or the lease has ended.
     ClaimLost,
-    /// A fault that was asked for.
+    /// An injected fault.
     Fault,
     /// An operator ended the flow.
     Killed,
-    /// The process stops.
+    /// The process is stopping.
     Shutdown,
 }
 
 impl DrainReason {
-    /// The one lower-case name in log, metric and test.
+    /// The name in logs, metrics and tests.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -175,7 +175,7 @@ impl DrainReason {
     }
 }
 
-/// Why no connection to a target came about.
+/// Why a connection to a target failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectError {
@@ -183,9 +183,9 @@ pub enum ConnectError {
     Refused,
     /// The target did not answer in time.
     TimedOut,
-    /// The kernel knows no way to it.
+    /// The kernel has no route to it.
     NoRoute,
-    /// No source port is free towards it (NLB's port allocation error).
+    /// No source port is free for it (NLB's port allocation error).
     PortAllocation,
     /// The process has no descriptor left.
     NoDescriptors,
@@ -194,7 +194,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The one lower-case name in log, metric and test.
+    /// The name in logs, metrics and tests.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -232,7 +232,7 @@ pub enum FlowEnd {
     Idle,
     /// The gateway ended it.
     Drained(DrainReason),
-    /// No target accepted the connection, so nothing was relayed.
+    /// No target accepted the connection; nothing was relayed.
     Unreachable(ConnectError),
     /// One side's socket failed; `Reset` when it sent RST.
     Failed {
@@ -256,7 +256,7 @@ impl FlowEnd {
         "target_failed",
     ];
 
-    /// The one lower-case name in log, metric and test.
+    /// The name in logs, metrics and tests.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -271,7 +271,7 @@ impl FlowEnd {
         }
     }
 
-    /// The reason behind the label, where there is one.
+    /// The reason besides the label, if there is one.
     #[must_use]
     pub fn detail(self) -> Option<&'static str> {
         match self {

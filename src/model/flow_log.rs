@@ -1,4 +1,4 @@
-//! The fields of a VPC flow log record, and the formats that are made of them.
+//! The fields and formats of VPC flow log records.
 //!
 //! Source: Amazon VPC User Guide, *Flow log records*: names, order and versions are those of its table.
 
@@ -26,7 +26,7 @@ macro_rules! fields {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// The version of flow logs that brought it; 0: a field of this gateway's own.
+            /// The version of flow logs that introduced it; 0: a field of this gateway only.
             #[must_use]
             pub fn version(self) -> u8 {
                 match self { $(Self::$variant => $version,)+ }
@@ -70,7 +70,7 @@ fields! {
     PlgwReason "plgw-reason" 0 "How a flow ended in the window, or why it was refused.";
 }
 
-/// Which fields a record has, in their order.
+/// The fields of a record, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowLogFormat(Vec<FlowLogField>);
 
@@ -81,13 +81,13 @@ impl FlowLogFormat {
         &self.0
     }
 
-    /// The highest version among its fields, which is what `version` says; 2 at least.
+    /// The highest version among its fields, for the field `version`; at least 2.
     #[must_use]
     pub fn version(&self) -> u8 {
         self.0.iter().map(|field| field.version()).max().unwrap_or(2).max(2)
     }
 
-    /// The names with spaces between, as the first line of AWS' files has them.
+    /// The names separated by spaces, as in the first line of AWS' files.
     #[must_use]
     pub fn header(&self) -> String {
         self.0.iter().map(|field| field.name()).collect::<Vec<_>>().join(" ")
@@ -114,26 +114,26 @@ impl serde::Serialize for FlowLogFormat {
     }
 }
 
-/// Why a text is no format.
+/// Why a text is not a valid format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseFormatError {
-    /// There is no field in it.
+    /// It has no field.
     #[error("a format has at least one field, as `${{srcaddr}}`")]
     Empty,
-    /// A word is not in `${` and `}`.
+    /// A word without `${` and `}`.
     #[error("`{word}` is no field; write it as `${{{name}}}`")]
     Bare {
-        /// What was written.
+        /// The input.
         word: String,
         /// Its name.
         name: String,
     },
-    /// There is no such field.
+    /// An unknown field.
     #[error("there is no field `{field}` here; did you mean `{nearest}`?")]
     Unknown {
-        /// What was written.
+        /// The input.
         field: String,
-        /// The field that is spelled most like it.
+        /// The field with the most similar name.
         nearest: &'static str,
     },
     /// A field appears twice.

@@ -1,5 +1,5 @@
-//! Identifiers as AWS and Atlas write them, a prefix and lower-case hex digits; and the paths that are ids in Azure and
-//! Google Cloud.
+//! Identifiers of AWS and Atlas, a prefix and lower-case hex digits; and paths, which are the ids of Azure and Google
+//! Cloud.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Cloud;
 
-/// Why a text is no identifier of the wanted kind.
+/// Why a text is not a valid identifier of this kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
 pub struct ParseIdError {
@@ -18,19 +18,19 @@ pub struct ParseIdError {
     expected: &'static str,
 }
 
-/// Whether `text` is `prefix` and then one of `lengths` lower-case hex digits.
+/// Whether `text` is `prefix` followed by one of `lengths` lower-case hex digits.
 pub(crate) fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bool {
     text.strip_prefix(prefix).is_some_and(|digits| {
         lengths.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     })
 }
 
-/// Longer than any id of these kinds: Azure's names have 90 characters at most, Google's 63. With the prefix in a key of
-/// the saved state it is shorter than such a key may be.
+/// Longer than any id of these kinds: Azure's names have at most 90 characters, Google's 63. With its prefix it is
+/// still shorter than the maximum key of the saved state.
 const LONGEST_PATH: usize = 400;
 
-/// Whether `text` is a resource's id in Azure (`/subscriptions/…/providers/Microsoft.Network/KIND/NAME`, in any case) or
-/// Google Cloud (`projects/PROJECT/SCOPE/KIND/NAME`).
+/// Whether `text` is the id of a resource in Azure (`/subscriptions/…/providers/Microsoft.Network/KIND/NAME`, in any
+/// case) or Google Cloud (`projects/PROJECT/SCOPE/KIND/NAME`).
 fn is_path(text: &str, azure: &str, google: &str) -> bool {
     let is_name =
         |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.()".contains(&b));
@@ -55,11 +55,11 @@ fn is_path(text: &str, azure: &str, google: &str) -> bool {
     are_names && kind.len() % 2 == 0 && kinds.join("/").eq_ignore_ascii_case(scope)
 }
 
-/// An id that a resource of Azure and of Google Cloud has in its own way.
+/// An id with different formats on Azure and Google Cloud.
 macro_rules! cloud_path {
     ($name:ident) => {
         impl $name {
-            /// The cloud that the id is one of; `None`: AWS.
+            /// The cloud of the id; `None`: AWS.
             #[must_use]
             pub fn cloud(&self) -> Option<Cloud> {
                 let text = self.as_str();
@@ -70,7 +70,7 @@ macro_rules! cloud_path {
                 }
             }
 
-            /// What Atlas calls it: in Google Cloud by its name alone.
+            /// The id in Atlas: in Google Cloud only its name.
             #[must_use]
             pub fn atlas(&self) -> &str {
                 match self.cloud() {
@@ -115,7 +115,7 @@ macro_rules! hex_id {
     };
 }
 
-/// The JSON schema of a type that is written as text.
+/// The JSON schema of a type that is serialized as text.
 macro_rules! text_schema {
     ($name:ident) => {
         impl schemars::JsonSchema for $name {
@@ -135,7 +135,7 @@ macro_rules! text_schema {
 }
 pub(super) use text_schema;
 
-/// `Display`, `Debug`, serde and JSON schema by text, for a newtype with `as_str` and `FromStr`.
+/// `Display`, `Debug`, serde and JSON schema as text, for a newtype with `as_str` and `FromStr`.
 macro_rules! text_traits {
     ($name:ident) => {
         impl fmt::Display for $name {
@@ -167,7 +167,7 @@ macro_rules! text_traits {
 }
 pub(super) use text_traits;
 
-/// 64 hex digits that follow from a text: ids of things without one, the same at every start.
+/// 64 hex digits derived from a text, for objects without an id: the same at every start.
 pub(crate) fn derived_digits(text: &str) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()))
 }
@@ -204,11 +204,11 @@ hex_id!(
 cloud_path!(VpceId);
 
 impl VpceId {
-    /// The id of an interface endpoint of AWS.
+    /// Parses the id of an interface endpoint of AWS.
     ///
     /// # Errors
     ///
-    /// [`ParseIdError`] for anything else.
+    /// [`ParseIdError`] for any other text.
     pub fn of_aws(text: &str) -> Result<Self, ParseIdError> {
         let id: Self = text.parse()?;
         match id.cloud() {
@@ -218,7 +218,7 @@ impl VpceId {
     }
 }
 hex_id!(
-    /// An endpoint service: `vpce-svc-` and 17 lower-case hex digits; outside AWS the 24 of Atlas' id for it.
+    /// An endpoint service: `vpce-svc-` and 17 lower-case hex digits; outside AWS Atlas' id with 24.
     VpceServiceId, "vpce-svc-", &[17], "an endpoint service id (`vpce-svc-` and 17 lower-case hex digits)",
     |text: &str| is_prefixed_hex(text, "", &[24])
 );
@@ -268,12 +268,12 @@ impl Borrow<str> for AppId {
 
 text_traits!(AppId);
 
-/// The name of one gateway among those that share a state: letters, digits, `-`, `_` and `.`, 63 at most.
+/// The id of a gateway among those that share a state: letters, digits, `-`, `_` and `.`, at most 63.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GatewayId(Arc<str>);
 
 impl GatewayId {
-    /// The name as text.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

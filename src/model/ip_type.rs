@@ -1,10 +1,10 @@
-//! Families of addresses, and which of them endpoints, services and DNS records have, in AWS's words.
+//! Address families, and the types of endpoints, services and DNS records, with AWS's names.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// A family of addresses.
+/// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum IpFamily {
     /// IPv4.
@@ -23,7 +23,7 @@ impl IpFamily {
         if ip.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
     }
 
-    /// Its name in prose.
+    /// Its name in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl IpFamily {
         }
     }
 
-    /// AWS's word for it.
+    /// AWS's name.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -42,15 +42,15 @@ impl IpFamily {
     }
 }
 
-/// Of an endpoint or a subnet: the families that it has addresses of. Of an endpoint service: the families that it takes
-/// endpoints of. Source: Amazon EC2 API Reference, *CreateVpcEndpoint*, `IpAddressType`.
+/// The address families of an endpoint, a subnet, or those that an endpoint service supports. Source: Amazon EC2 API
+/// Reference, *CreateVpcEndpoint*, `IpAddressType`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IpAddressType {
-    /// IPv4 alone.
+    /// IPv4 only.
     #[default]
     Ipv4,
-    /// IPv6 alone.
+    /// IPv6 only.
     Ipv6,
     /// Both.
     Dualstack,
@@ -60,7 +60,7 @@ impl IpAddressType {
     /// Every type.
     pub const ALL: [Self; 3] = [Self::Ipv4, Self::Ipv6, Self::Dualstack];
 
-    /// The type of what has `ip` alone.
+    /// The type with only the family of `ip`.
     #[must_use]
     pub fn of(ip: IpAddr) -> Self {
         match IpFamily::of(ip) {
@@ -69,7 +69,7 @@ impl IpAddressType {
         }
     }
 
-    /// AWS's word for it.
+    /// AWS's name.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl IpAddressType {
         }
     }
 
-    /// The type that AWS calls so.
+    /// Parses AWS's name.
     #[must_use]
     pub fn from_label(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.label().eq_ignore_ascii_case(text))
@@ -107,7 +107,7 @@ impl IpAddressType {
     }
 }
 
-/// The records that an endpoint's DNS names have. Source: AWS PrivateLink, *Create a service powered by AWS PrivateLink*, DNS
+/// The DNS records of an endpoint's names. Source: AWS PrivateLink, *Create a service powered by AWS PrivateLink*, DNS
 /// record IP types.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -127,7 +127,7 @@ impl DnsRecordIpType {
     /// Every type.
     pub const ALL: [Self; 4] = [Self::Ipv4, Self::Ipv6, Self::Dualstack, Self::ServiceDefined];
 
-    /// What an endpoint of this type has when nothing is asked for.
+    /// The default for an endpoint of this type.
     #[must_use]
     pub fn default_of(address: IpAddressType) -> Self {
         match address {
@@ -137,7 +137,7 @@ impl DnsRecordIpType {
         }
     }
 
-    /// AWS's word for it.
+    /// AWS's name.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -148,19 +148,19 @@ impl DnsRecordIpType {
         }
     }
 
-    /// The type that AWS calls so.
+    /// Parses AWS's name.
     #[must_use]
     pub fn from_label(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.label() == text)
     }
 
-    /// Whether an endpoint of this type can have such records: a dual-stack one any, another one those of its family.
+    /// Whether an endpoint of this type can have such records: a dual-stack one any, others those of their family.
     #[must_use]
     pub fn fits(self, address: IpAddressType) -> bool {
         address == IpAddressType::Dualstack || self == Self::default_of(address)
     }
 
-    /// Whether `ip` is answered at the endpoint's regional and zonal names.
+    /// Whether `ip` is in DNS at the endpoint's regional and zonal names.
     #[must_use]
     pub fn answers(self, ip: IpAddr) -> bool {
         match self {

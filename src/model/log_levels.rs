@@ -1,7 +1,7 @@
-//! Which lines are logged: a level for each module of the program, as `info,data=debug,dns=warn` writes them.
+//! Log levels by module: `info,data=debug,dns=warn`.
 //!
-//! The directives are those of `tracing_subscriber`'s filters. Its own parser is not used: it takes a module by its whole
-//! path alone (`plgw::data`), takes a name that no module has without a word, and its errors do not name what is wrong.
+//! The directives are those of `tracing_subscriber`'s filters. Its parser is not used: it accepts a module only by its
+//! full path (`plgw::data`), silently accepts unknown modules, and its errors do not name the problem.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-/// The modules that log, under their own name: `plgw::data` is `data` here. In order, as they are shown.
+/// The modules that log, by their short name: `plgw::data` is `data` here. In the order in which they are shown.
 pub const LOG_MODULES: [&str; 13] = [
     "api",
     "app",
@@ -26,15 +26,16 @@ pub const LOG_MODULES: [&str; 13] = [
     "telemetry",
 ];
 
-/// Lines that are records, whichever module writes them: one a flow or a request, and one a call of the admin API.
+/// Targets of record lines, whichever module writes them: one line per flow or request, and one per call of the admin
+/// API.
 pub const LOG_RECORDS: [&str; 2] = ["access", "admin"];
 
-/// The target of what the log reports of itself, which is written whatever the levels are.
+/// The target of messages about the log itself, which are written at any level.
 pub const LOG_ITSELF: &str = "logs";
 
-/// Directives: `info` is the default level of everything, `data=debug` the level of a module, of a record or of a library.
+/// Directives: `info` is the default level, `data=debug` the level of a module, a record or a library.
 ///
-/// A module by itself (`dns`) means all of its lines. `plgw::dns::udp` names a part of a module, `hyper` a library.
+/// A module alone (`dns`) means all of its lines. `plgw::dns::udp` is a part of a module, `hyper` a library.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogLevels {
     default: Option<LevelFilter>,
@@ -42,37 +43,37 @@ pub struct LogLevels {
     named: BTreeMap<String, LevelFilter>,
 }
 
-/// Why a text is no log levels.
+/// Why a text is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseLogLevelsError {
     /// An unknown level.
     #[error("`{0}` is no log level; write off, error, warn, info, debug or trace")]
     Level(String),
-    /// A name with characters that no module or library has.
+    /// A name with characters that no module or library name has.
     #[error("`{0}` is no module's name; write `data=debug` or `info,data=debug,dns=warn`")]
     Name(String),
     /// A module that does not log.
     #[error("no module `{0}` logs; those that do are {modules}", modules = names().collect::<Vec<_>>().join(", "))]
     Module(String),
-    /// A default level, twice.
+    /// Two default levels.
     #[error("`{0}` and `{1}` are both the default level; keep one")]
     Twice(LevelFilter, LevelFilter),
 }
 
-/// Every name with its own level.
+/// Every name that can have its own level.
 fn names() -> impl Iterator<Item = &'static str> {
     LOG_MODULES.into_iter().chain(LOG_RECORDS)
 }
 
 impl LogLevels {
-    /// `info` for everything: what an operator acts on or counts.
+    /// `info` for everything.
     #[must_use]
     pub fn standard() -> Self {
         Self { default: Some(LevelFilter::INFO), named: BTreeMap::new() }
     }
 
-    /// Reads `text`; names that are neither modules nor paths (`plgw::dns::udp`) are taken for libraries, as other programs
-    /// read `RUST_LOG` too.
+    /// Parses `text`; names that are neither modules nor paths (`plgw::dns::udp`) are treated as libraries, as other
+    /// programs read `RUST_LOG` too.
     ///
     /// # Errors
     ///
@@ -104,7 +105,7 @@ impl LogLevels {
         Ok(levels)
     }
 
-    /// These levels with those of `change` in their place. What `change` does not name stays as it is.
+    /// Merges `change` into these levels; others are unchanged.
     #[must_use]
     pub fn merged_with(mut self, change: &Self) -> Self {
         self.default = change.default.or(self.default);
@@ -112,24 +113,24 @@ impl LogLevels {
         self
     }
 
-    /// The filter of these levels. Every module has an entry: a filter's target matches all that begin with it, and `app`
-    /// is not to match `appservices`.
+    /// The filter for these levels. Every module has an entry: a filter's target matches all targets with that prefix,
+    /// and `app` must not match `appservices`.
     #[must_use]
     pub fn filter(&self) -> Targets {
         let libraries = self.named.iter().filter(|(name, _)| !names().any(|known| known == *name));
         Targets::new()
             .with_default(self.default_level())
-            // It says at `info` what the access log says of each answer, and of each malformed packet.
+            // At `info` it logs every answer, as the access log does, and every malformed packet.
             .with_target("hickory_server", LevelFilter::WARN.min(self.default_level()))
             .with_targets(libraries.map(|(name, level)| (name.clone(), *level)))
             .with_targets(names().map(|name| (path(name), self.of(name))))
             .with_target(LOG_ITSELF, LevelFilter::INFO)
     }
 
-    /// The level of a module or of a kind of record.
+    /// The level of a module or a record.
     #[must_use]
     pub fn of(&self, name: &str) -> LevelFilter {
-        // A module's own name is longer than that of the whole program, the only one that holds it.
+        // A module's own directive is more specific than one for the whole program.
         let program = if LOG_MODULES.contains(&name) { self.named.get("plgw") } else { None };
         self.named
             .get(name)
@@ -147,7 +148,7 @@ impl LogLevels {
 impl FromStr for LogLevels {
     type Err = ParseLogLevelsError;
 
-    /// Reads `text`; a name that is no module and no path is refused, because it would silently do nothing.
+    /// Parses `text`; a name that is neither a module nor a path is refused, because it would silently have no effect.
     fn from_str(text: &str) -> Result<Self, ParseLogLevelsError> {
         let levels = Self::parse_any(text)?;
         let is_known = |name: &str| name == "plgw" || name.contains("::") || names().any(|known| known == name);
@@ -166,13 +167,13 @@ impl fmt::Display for LogLevels {
     }
 }
 
-/// A level by its name. `LevelFilter` also takes numbers and nothing at all.
+/// Parses the name of a level. `LevelFilter` also accepts numbers and the empty text.
 fn parse_level(text: &str) -> Option<LevelFilter> {
     let is_name = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphabetic());
     if is_name { text.parse().ok() } else { None }
 }
 
-/// The target under which a module or a kind of record logs.
+/// The log target of a module or a record.
 fn path(name: &str) -> String {
     if LOG_MODULES.contains(&name) { format!("plgw::{name}") } else { name.to_owned() }
 }
@@ -246,7 +247,7 @@ mod tests {
         assert!(LogLevels::parse_any("hyper=debug").is_ok(), "`RUST_LOG` is other programs' too");
     }
 
-    /// A module that logs and is not in the list could not be made louder or quieter.
+    /// A module that is missing from the list could not have its own level.
     #[test]
     fn the_modules_are_those_that_log() {
         fn logs(directory: &Path) -> bool {

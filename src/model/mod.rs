@@ -1,6 +1,6 @@
-//! The domain's words: identifiers, addresses, the consumer's and the provider's side, and what they say of a flow.
+//! The domain's types: identifiers, addresses, the consumer's and the provider's side, and flows.
 //!
-//! No I/O, no async, no clock. A value of one of these types is the proof that its text was checked.
+//! No I/O, no async, no clock. A value of one of these types proves that its text was validated.
 
 mod backend;
 mod cidr;

@@ -1,4 +1,4 @@
-//! Names that are not hex: regions, zones, clusters, labels, service names.
+//! Names: regions, zones, clusters, labels, service names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::ids::{derived_digits, text_schema, text_traits};
 use super::{Cloud, VpceServiceId};
 
-/// Why a text is no name of the wanted kind.
+/// Why a text is not a valid name of this kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not {expected}")]
 pub struct ParseNameError {
@@ -22,15 +22,15 @@ impl ParseNameError {
         Self { text: text.to_owned(), expected: expected.into() }
     }
 
-    /// The same, of the text as it was written.
+    /// The same error about the original text.
     fn about(self, text: &str) -> Self {
         Self { text: text.to_owned(), ..self }
     }
 }
 
-/// Every commercial AWS region that Atlas offers, in AWS's spelling.
+/// Every commercial AWS region that Atlas offers, with AWS's names.
 ///
-/// Source: Atlas' list of AWS regions. A region outside the list is refused, as Atlas does (`INVALID_REGION`).
+/// Source: Atlas' list of AWS regions. Another region is refused, as by Atlas (`INVALID_REGION`).
 const REGIONS: &[&str] = &[
     "af-south-1",
     "ap-east-1",
@@ -68,18 +68,18 @@ const REGIONS: &[&str] = &[
     "us-west-2",
 ];
 
-/// A region. Parses AWS's (`us-east-1`), Atlas' (`US_EAST_1`) and App Services' (`aws-us-east-1`) spelling of AWS's regions,
-/// and Azure's (`eastus2`) and Google's (`us-east1`) own; shown in its cloud's.
+/// A region. Parses AWS's (`us-east-1`), Atlas' (`US_EAST_1`) and App Services' (`aws-us-east-1`) names of AWS's
+/// regions, and Azure's (`eastus2`) and Google's (`us-east1`) own names; shown by its cloud's name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region(Arc<str>);
 
 impl Region {
-    /// The region of a cloud (`None`: of AWS) in that cloud's or in Atlas' spelling: the same word of Atlas' names different
-    /// regions of different clouds.
+    /// Parses the region of a cloud (`None`: AWS), by that cloud's or Atlas' name: the same name in Atlas can mean
+    /// different regions of different clouds.
     ///
     /// # Errors
     ///
-    /// [`ParseNameError`] for a region that this cloud hasn't.
+    /// [`ParseNameError`] for an unknown region.
     pub fn of(cloud: Option<Cloud>, text: &str) -> Result<Self, ParseNameError> {
         match cloud {
             None => {
@@ -93,25 +93,25 @@ impl Region {
         }
     }
 
-    /// The cloud that it is a region of; `None`: AWS.
+    /// Its cloud; `None`: AWS.
     #[must_use]
     pub fn cloud(&self) -> Option<Cloud> {
         Cloud::of_region(&self.0)
     }
 
-    /// Atlas' word for the provider that has it: `AWS`, `AZURE`, `GCP`.
+    /// Atlas' name of its provider: `AWS`, `AZURE`, `GCP`.
     #[must_use]
     pub fn provider(&self) -> &'static str {
         self.cloud().map_or("AWS", Cloud::label)
     }
 
-    /// The cloud's spelling: `us-east-1`.
+    /// The cloud's name: `us-east-1`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Atlas' spelling: `US_EAST_1`.
+    /// Atlas' name: `US_EAST_1`.
     #[must_use]
     pub fn atlas(&self) -> String {
         match self.cloud() {
@@ -120,13 +120,13 @@ impl Region {
         }
     }
 
-    /// The zone of an address without one, as those of Azure's and Google's endpoints: the region as a whole.
+    /// The zone of an address without one, as of Azure's and Google's endpoints: the region as a whole.
     #[must_use]
     pub fn zone_of_whole(&self) -> Zone {
         Zone(Arc::clone(&self.0))
     }
 
-    /// App Services' spelling: `aws-us-east-1`.
+    /// App Services' name: `aws-us-east-1`.
     #[must_use]
     pub fn app_services(&self) -> String {
         format!("aws-{}", self.0)
@@ -144,7 +144,7 @@ impl Region {
         letters.chars().map(move |letter| Zone(Arc::from(format!("{self}{dash}{letter}"))))
     }
 
-    /// Every region known, in AWS's spelling.
+    /// Every known region, with AWS's names.
     #[must_use]
     pub fn known() -> &'static [&'static str] {
         REGIONS
@@ -176,12 +176,12 @@ fn not_aws(text: &str) -> ParseNameError {
 
 text_traits!(Region);
 
-/// The entry of `words` with the fewest single-letter edits to `text`.
+/// The entry of `words` with the smallest edit distance to `text`.
 fn nearest<'a>(text: &str, words: &[&'a str]) -> &'a str {
     words.iter().copied().min_by_key(|word| edits(text, word)).unwrap_or("")
 }
 
-/// Levenshtein's distance between two short texts: how many single-letter edits lead from one to the other.
+/// The Levenshtein distance between two short texts.
 pub(crate) fn edits(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -197,13 +197,13 @@ pub(crate) fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// An availability zone by name: a region and one letter, `us-east-1a`; Google's `us-east1-b`, Azure's `eastus2-1`. Also a
-/// region of these two as a whole ([`Region::zone_of_whole`]).
+/// An availability zone by name: a region and one letter, `us-east-1a`; Google's `us-east1-b`, Azure's `eastus2-1`.
+/// Also a region of these two as a whole ([`Region::zone_of_whole`]).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Zone(Arc<str>);
 
-/// The letters of zones where a region has more than `a` to `c`. Source: AWS, *Regions and Availability Zones*; which of them
-/// an account sees is its own.
+/// The zone letters of regions with more than `a` to `c`. Source: AWS, *Regions and Availability Zones*; which of them
+/// an account has depends on the account.
 const MORE_ZONES: &[(&str, &str)] = &[("us-east-1", "abcdef"), ("us-west-2", "abcd"), ("ap-northeast-2", "abcd")];
 
 /// Ids of the zones without cross-region access.
@@ -233,13 +233,14 @@ impl Zone {
     }
 
     /// Whether an interface endpoint to a service of another region may have an address here. Source: AWS PrivateLink,
-    /// *Share your services*, cross-Region access, which names the zones that have none.
+    /// *Share your services*, cross-Region access, which lists the zones that may not.
     #[must_use]
     pub fn has_cross_region_access(&self) -> bool {
         !NO_CROSS_REGION_ACCESS.contains(&self.id().as_str())
     }
 
-    /// `use1-az1` for `us-east-1a`. In AWS which letter is which id is the account's own; here it is the alphabet.
+    /// `use1-az1` for `us-east-1a`. In AWS the mapping of letters to ids depends on the account; here it is
+    /// alphabetical.
     #[must_use]
     pub fn id(&self) -> String {
         let region = self.region();
@@ -287,7 +288,7 @@ text_traits!(Zone);
 pub struct ClusterName(Arc<str>);
 
 impl ClusterName {
-    /// The name as written.
+    /// The name in its original case.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -341,8 +342,8 @@ impl FromStr for Label {
 
 text_traits!(Label);
 
-/// An endpoint service's full name: `com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c`; in Azure its alias, in Google
-/// Cloud its service attachment.
+/// An endpoint service's full name: `com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c`; on Azure its alias, on
+/// Google Cloud its service attachment.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
     region: Region,
@@ -368,7 +369,7 @@ impl ServiceName {
         &self.service
     }
 
-    /// Azure's alias of a private link service and Google's name of a service attachment, taken apart.
+    /// Parses Azure's alias of a private link service, or Google's name of a service attachment.
     fn of_cloud(text: &str) -> Option<Self> {
         let (region, service) = match text.strip_prefix("pls_") {
             Some(rest) => {
@@ -387,7 +388,7 @@ impl ServiceName {
     }
 }
 
-/// The end of every private link service's alias. Source: Azure, *What is Azure Private Link service?*, alias.
+/// The suffix of every private link service's alias. Source: Azure, *What is Azure Private Link service?*, alias.
 const AZURE_SUFFIX: &str = ".azure.privatelinkservice";
 
 impl FromStr for ServiceName {

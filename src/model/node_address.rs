@@ -1,4 +1,4 @@
-//! Where a node listens: at an address, or wherever a host name leads.
+//! Addresses of nodes: fixed, or by host name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{DnsName, TargetPort};
 
-/// Why a text is not where a node listens.
+/// Why a text is not a valid address of a node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is neither ADDRESS:PORT nor HOST:PORT, as `10.1.0.11:27017` or `mongo1.internal:27017`")]
 pub struct ParseNodeAddressError(String);
 
-/// Where a `mongod`, a `mongos` or a BI Connector listens. As text: `10.1.0.11:27017` or `mongo1.internal:27017`.
+/// The address of a `mongod`, a `mongos` or a BI Connector. As text: `10.1.0.11:27017` or `mongo1.internal:27017`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum NodeAddress {
-    /// At this address.
+    /// A fixed address.
     Fixed(SocketAddr),
-    /// At this port of the address that the name leads to.
+    /// A port at the address of a host name.
     Named {
         /// The name.
         host: DnsName,
@@ -30,7 +30,7 @@ pub enum NodeAddress {
 }
 
 impl NodeAddress {
-    /// The address, where it is not a name's to say.
+    /// The address, if it is fixed.
     #[must_use]
     pub fn fixed(&self) -> Option<SocketAddr> {
         match self {
@@ -39,7 +39,7 @@ impl NodeAddress {
         }
     }
 
-    /// The host name, where it is one.
+    /// The host name, if there is one.
     #[must_use]
     pub fn host(&self) -> Option<&DnsName> {
         match self {
@@ -48,7 +48,7 @@ impl NodeAddress {
         }
     }
 
-    /// The address, with `resolved` host names; `None` for a name that is not among them.
+    /// The address, using the `resolved` host names; `None` for a name that is not among them.
     #[must_use]
     pub fn at(&self, resolved: &BTreeMap<DnsName, IpAddr>) -> Option<SocketAddr> {
         match self {
@@ -74,7 +74,7 @@ impl FromStr for NodeAddress {
         let named = || {
             let (host, port) = text.rsplit_once(':')?;
             let port = TargetPort::try_from(port.parse::<u16>().ok()?).ok()?;
-            // A last label of digits alone is a mistyped address, not a name (RFC 3696, section 2).
+            // A last label of digits only is a mistyped address, not a name (RFC 3696, section 2).
             let is_name = |name: &DnsName| {
                 let last = name.as_str().rsplit('.').next().unwrap_or_default();
                 !name.as_str().starts_with('*') && !last.bytes().all(|byte| byte.is_ascii_digit())

@@ -1,9 +1,9 @@
-//! Where a connection comes from.
+//! Origins of connections.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// Where a connection comes from, decided from the address it arrived on and its source address, never from anything
+/// The origin of a connection, derived from the address on which it arrived and its source address, never from anything
 /// that the client sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -12,9 +12,9 @@ pub enum Origin {
     Vpc,
     /// A VPC peered with the endpoint's.
     Peered,
-    /// A network joined to the endpoint's VPC by Direct Connect or VPN.
+    /// A network connected to the endpoint's VPC by Direct Connect or VPN.
     OnPremises,
-    /// The provider's side: the VPC of an endpoint service. May never open a connection towards the consumer.
+    /// The provider's side: the VPC of an endpoint service, which may never open a connection towards the consumer.
     Service,
     /// Anywhere else.
     Public,
@@ -24,7 +24,7 @@ impl Origin {
     /// Every origin.
     pub const ALL: [Self; 5] = [Self::Vpc, Self::Peered, Self::OnPremises, Self::Service, Self::Public];
 
-    /// The one lower-case name in log, metric and test.
+    /// The name in logs, metrics and tests.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

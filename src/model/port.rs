@@ -1,4 +1,4 @@
-//! Ports, by the side of the load balancer that they are on.
+//! Ports, distinguished by the side of the load balancer.
 
 use std::fmt;
 use std::num::NonZeroU16;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::text_schema;
 
-/// Why a text is no port or no range of ports.
+/// Why a text is not a valid port or range of ports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParsePortError {
     /// Not a number from 1 to 65535.
@@ -53,15 +53,15 @@ macro_rules! port {
 }
 
 port!(
-    /// The port a client dials on the load balancer.
+    /// A port of the load balancer, to which clients connect.
     ListenerPort
 );
 port!(
-    /// The port a `mongod` or `mongos` listens on, behind the load balancer.
+    /// A port of a `mongod` or `mongos` behind the load balancer.
     TargetPort
 );
 
-/// Ports from `first` to `last`, both included.
+/// Ports from `first` to `last`, inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PortRange {
     first: ListenerPort,
@@ -106,7 +106,7 @@ impl PortRange {
         (self.first..=self.last).contains(&port)
     }
 
-    /// How many ports the range has.
+    /// The number of ports.
     #[must_use]
     pub fn size(self) -> usize {
         usize::from(self.last.get() - self.first.get()) + 1

@@ -12,13 +12,14 @@ use super::{
     VpceServiceId,
 };
 
-/// Addressable targets per region and project. Source: Atlas, "Set Up a Private Endpoint", limitations.
+/// Default limit of addressable targets per region and project. Source: Atlas, "Set Up a Private Endpoint",
+/// limitations.
 pub const DEFAULT_TARGET_LIMIT: usize = 50;
 
-/// Remote regions that one request may name. Source: Atlas Administration API, `supportedRemoteRegions`.
+/// Maximum number of remote regions of one request. Source: Atlas Administration API, `supportedRemoteRegions`.
 pub const MAXIMUM_REMOTE_REGIONS: usize = 35;
 
-/// What the limit can be raised to, once. Source: as for [`DEFAULT_TARGET_LIMIT`].
+/// The value to which the limit can be raised once. Source: as for [`DEFAULT_TARGET_LIMIT`].
 pub const MAXIMUM_TARGET_LIMIT: usize = 100;
 
 /// An Atlas project (a *group* in its API).
@@ -28,9 +29,10 @@ pub struct Project {
     pub id: ProjectId,
     /// Its name.
     pub name: String,
-    /// Regionalized private endpoints: any number per region, each leading to its own region's `mongos`.
+    /// Whether regionalized private endpoints are enabled: any number per region, each connected to its own region's
+    /// `mongos`.
     pub regionalized: bool,
-    /// Who may use the public path.
+    /// The IP access list of the public path.
     pub access_list: AccessList,
     /// Its clusters.
     pub clusters: Vec<Cluster>,
@@ -38,7 +40,7 @@ pub struct Project {
     pub services: Vec<EndpointService>,
 }
 
-/// What Atlas offers in one region: a load balancer with a port for every addressable target.
+/// Atlas' endpoint service in one region: a load balancer with a port for every addressable target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointService {
     /// Its id.
@@ -48,18 +50,18 @@ pub struct EndpointService {
     /// Other regions whose VPCs may have new endpoints to it: AWS's `SupportedRegions`, Atlas' `supportedRemoteRegions`.
     #[serde(default)]
     pub remote_regions: Vec<Region>,
-    /// The families that it takes endpoints of: AWS's `SupportedIpAddressTypes`.
+    /// The supported address families: AWS's `SupportedIpAddressTypes`.
     #[serde(default)]
     pub ip_address_types: IpAddressType,
-    /// The networks of its VPC. Nothing from there may open a connection towards a consumer.
+    /// The networks of its VPC. They may never open a connection towards a consumer.
     pub cidrs: CidrSet,
-    /// Addresses that the load balancer dials targets from, in turn; empty leaves the choice to the kernel.
+    /// Source addresses of connections to targets, in turn; empty: the kernel's choice.
     pub source_addresses: Vec<IpAddr>,
-    /// The ports that it may give.
+    /// The ports for targets.
     pub ports: PortRange,
-    /// How many addressable targets it may have.
+    /// Maximum number of addressable targets.
     pub target_limit: usize,
-    /// How its listeners and target groups behave.
+    /// The attributes of its listeners and target groups.
     pub attributes: Attributes,
 }
 
@@ -80,41 +82,41 @@ impl EndpointService {
 /// Attributes of a load balancer's listeners and target groups, with AWS's defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
-    /// Longest silence both ways before a flow is forgotten (`tcp.idle_timeout.seconds`, 60–6000 s, 350 s).
+    /// Idle time-out of a flow (`tcp.idle_timeout.seconds`, 60–6000 s, 350 s).
     pub idle_timeout: Duration,
     /// How long a deregistered target is `draining` (`deregistration_delay.timeout_seconds`, 0–3600 s, 300 s).
     pub deregistration_delay: Duration,
     /// Cut flows when the delay ends (`deregistration_delay.connection_termination.enabled`, off).
     pub terminate_on_deregistration: bool,
-    /// How long a target may take to answer a new flow (30 s: *Network Load Balancers*, set-up of the return path).
+    /// Connect time-out of a target (30 s: *Network Load Balancers*, set-up of the return path).
     pub connect_timeout: Duration,
-    /// Put a PROXY protocol v2 header in front of every flow (always so behind an optimized string).
+    /// Start every flow with a PROXY protocol v2 header (always for optimized strings).
     pub proxy_protocol: bool,
-    /// Send flows to targets of other zones too (`load_balancing.cross_zone.enabled`).
+    /// Use targets of all zones (`load_balancing.cross_zone.enabled`).
     ///
-    /// AWS's default is off; ours is on, because Atlas' load balancers must have it on: every port has one `mongod`
-    /// behind it, in one zone, and is reached at the addresses of all zones.
+    /// Off by default on AWS, on here: Atlas' load balancers must have it on, as every port has one `mongod` in one
+    /// zone, and is reached at the addresses of all zones.
     pub cross_zone: bool,
     /// Reset the flows of a target that becomes unhealthy, unless its group fails open
     /// (`target_health_state.unhealthy.connection_termination.enabled`, on).
     pub terminate_on_unhealthy: bool,
-    /// With that off: how long such a target is `unhealthy.draining`
+    /// If that is off: how long such a target is `unhealthy.draining`
     /// (`target_health_state.unhealthy.draining_interval_seconds`, 0–360000 s, 0).
     pub unhealthy_draining_interval: Duration,
-    /// With fewer healthy targets in a zone, a group fails open there
+    /// Minimum number of healthy targets in a zone, below which a group fails open
     /// (`target_group_health.unhealthy_state_routing.minimum_healthy_targets`, count 1, percentage off).
     pub routing_minimum: Minimum,
-    /// With fewer healthy targets of any group in a zone, its addresses leave DNS
+    /// Minimum number of healthy targets of every group in a zone, below which its addresses are removed from DNS
     /// (`target_group_health.dns_failover.minimum_healthy_targets`, count 1, percentage off).
     pub dns_minimum: Minimum,
-    /// Bytes a second that one endpoint address may carry each way; `None`: as many as there are. AWS's is 10 Gbit/s
-    /// and grows to 100.
+    /// Bandwidth of one endpoint address in each direction, in bytes per second; `None`: no cap. AWS's is 10 Gbit/s and
+    /// grows to 100.
     pub bandwidth_cap: Option<u64>,
-    /// Load balancers in front of the gateway: from these a PROXY protocol header is taken, and says who the client is.
+    /// Load balancers in front of the gateway, whose PROXY protocol header is accepted and names the client.
     pub proxy_sources: CidrSet,
-    /// Flows that one target may hold at once (55,000: NLB's source ports per target).
+    /// Maximum number of flows of one target (55,000: NLB's source ports per target).
     pub flows_per_target: usize,
-    /// Whether targets are probed, and how.
+    /// The health check of targets.
     pub health_check: HealthCheck,
 }
 
@@ -139,24 +141,25 @@ impl Default for Attributes {
     }
 }
 
-/// How many targets of a group must be healthy: a number, a share, or both, of which the one that is missed acts.
+/// Minimum number of healthy targets of a group: a number, a percentage, or both, either of which has an effect when it
+/// is missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Minimum {
-    /// How many; 0 is AWS's `off`.
+    /// The number; 0 is AWS's `off`.
     pub count: usize,
-    /// How many of a hundred (1–100); `None` is AWS's `off`.
+    /// The percentage (1–100); `None` is AWS's `off`.
     pub percentage: Option<u8>,
 }
 
 impl Minimum {
-    /// Whether `healthy` of `total` are too few.
+    /// Whether `healthy` of `total` targets are too few.
     #[must_use]
     pub fn is_missed(self, healthy: usize, total: usize) -> bool {
         let share = |least: u8| total == 0 || healthy * 100 < total * usize::from(least);
         healthy < self.count || self.percentage.is_some_and(share)
     }
 
-    /// Whether nothing is asked for.
+    /// Whether there is no minimum.
     #[must_use]
     pub fn is_off(self) -> bool {
         self.count == 0 && self.percentage.is_none()
@@ -175,7 +178,7 @@ impl Serialize for Minimum {
     }
 }
 
-/// A count alone is what earlier versions saved.
+/// Earlier versions saved only a count.
 impl<'de> Deserialize<'de> for Minimum {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -195,45 +198,45 @@ impl<'de> Deserialize<'de> for Minimum {
 /// A health check, with NLB's defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
-    /// How targets are asked.
+    /// The protocol.
     pub protocol: HealthProtocol,
-    /// Where; `None`: at the traffic port.
+    /// The port; `None`: the traffic port.
     pub port: Option<TargetPort>,
-    /// What HTTP asks for.
+    /// The path of HTTP requests.
     pub path: String,
-    /// The answers of HTTP that are passes.
+    /// The HTTP status codes that pass.
     pub matcher: StatusRange,
     /// Time between two probes (5–300 s, 30 s).
     pub interval: Duration,
-    /// Longest wait for a probe's answer (2–120 s, 10 s).
+    /// Time limit of a probe (2–120 s, 10 s).
     pub timeout: Duration,
-    /// Passes in a row that make a target healthy again (2–10, 5); a new target needs one.
+    /// Consecutive passes that make a target healthy again (2–10, 5); a new target needs one.
     pub healthy_threshold: u8,
-    /// Failures in a row that make a target unhealthy (2–10, 2).
+    /// Consecutive failures that make a target unhealthy (2–10, 2).
     pub unhealthy_threshold: u8,
 }
 
-/// How targets are asked whether they are well.
+/// The protocol of health checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HealthProtocol {
-    /// A connection comes about.
+    /// A TCP connection succeeds.
     Tcp,
-    /// `GET` is answered with a status that matches.
+    /// The response to `GET` has a matching status code.
     Http,
-    /// The same over TLS 1.2; the certificate is not looked at.
+    /// The same over TLS 1.2; the certificate is not verified.
     Https,
 }
 
 impl HealthProtocol {
-    /// NLB's longest wait for an answer, unless another is given.
+    /// NLB's default time limit.
     #[must_use]
     pub fn default_timeout(self) -> Duration {
         Duration::from_secs(if self == Self::Http { 6 } else { 10 })
     }
 }
 
-/// HTTP status codes from one to another, both included: `200-399`.
+/// A range of HTTP status codes, inclusive: `200-399`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusRange {
     first: u16,
@@ -268,7 +271,7 @@ impl std::str::FromStr for StatusRange {
 }
 
 impl HealthCheck {
-    /// Whether a check's outcome says what a connection to the traffic port meets.
+    /// Whether a check's result also applies to connections to the traffic port.
     #[must_use]
     pub fn tells_reach(&self) -> bool {
         self.protocol == HealthProtocol::Tcp && self.port.is_none()
@@ -301,17 +304,18 @@ pub struct App {
     pub deployment: DeploymentModel,
     /// The region it is deployed to.
     pub region: Region,
-    /// Requests from outside the VPC are allowed (subject to the access list). Off as soon as an endpoint exists.
+    /// Whether requests from outside the VPC are allowed (subject to the access list). Off as soon as an endpoint
+    /// exists.
     pub allow_non_vpc_requests: bool,
-    /// Who may use the public path; empty: everybody (App Services' default entry is 0.0.0.0/0).
+    /// The IP access list of the public path; empty: all clients (App Services' default entry is 0.0.0.0/0).
     pub access_list: CidrSet,
-    /// Connections over the MongoDB wire protocol are on. Excludes private endpoints.
+    /// Whether connections over the MongoDB wire protocol are enabled, which excludes private endpoints.
     pub wire_protocol: bool,
-    /// Where public requests arrive.
+    /// The public address.
     pub public_address: SocketAddr,
     /// Its private endpoints.
     pub endpoints: Vec<AppEndpoint>,
-    /// Where requests go: `http://127.1.0.31:9080`.
+    /// The backend: `http://127.1.0.31:9080`.
     pub backend: String,
 }
 
@@ -325,13 +329,13 @@ pub enum DeploymentModel {
     Global,
 }
 
-/// What an App Services private endpoint serves.
+/// The kind of an App Services private endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AppEndpointKind {
     /// Client HTTP requests.
     General,
-    /// Device Sync WebSockets. Must be paired with a General endpoint.
+    /// Device Sync WebSockets. Requires a General endpoint too.
     Sync,
 }
 
@@ -340,9 +344,9 @@ pub enum AppEndpointKind {
 pub struct AppEndpoint {
     /// The interface endpoint in the consumer's VPC.
     pub endpoint: VpceId,
-    /// What it serves.
+    /// Its kind.
     pub kind: AppEndpointKind,
-    /// A remark.
+    /// A comment.
     pub comment: String,
 }
 
@@ -356,9 +360,9 @@ pub struct AppService {
     pub id: VpceServiceId,
     /// Its region.
     pub region: Region,
-    /// What its endpoints serve.
+    /// The kind of its endpoints.
     pub kind: AppEndpointKind,
-    /// The networks of its VPC. Nothing from there may open a connection towards a consumer.
+    /// The networks of its VPC. They may never open a connection towards a consumer.
     pub cidrs: CidrSet,
 }
 

@@ -16,21 +16,21 @@ pub struct StandInMember {
     pub member: String,
     /// Its node's zone.
     pub zone: Zone,
-    /// Where the gateway reaches it.
+    /// Its address for the gateway.
     pub address: SocketAddr,
-    /// What it is in its set.
+    /// Its state in the set.
     pub state: StandInState,
-    /// A fault or a cut zone keeps it from the other members.
+    /// Whether a fault or a cut zone isolates it from the other members.
     pub isolated: bool,
 }
 
-/// What a member is in its set, as `replSetGetStatus` names it.
+/// The state of a member, as in `replSetGetStatus`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum StandInState {
-    /// Takes writes.
+    /// Accepts writes.
     Primary,
-    /// Copies.
+    /// Replicates.
     Secondary,
     /// It was stopped.
     Down,
@@ -39,38 +39,38 @@ pub enum StandInState {
 /// An operator's command to the stand-ins. Each is answered with the resulting members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StandInCommand {
-    /// Nothing but the members.
+    /// Only list the members.
     List,
-    /// Stops a member as a crash would: nothing is handed over, its connections end.
+    /// Stop a member as a crash would: without a hand-over, its connections end.
     Stop {
         /// Its cluster.
         cluster: String,
         /// The node's name.
         member: String,
     },
-    /// Starts a member that was stopped.
+    /// Start a stopped member.
     Start {
         /// Its cluster.
         cluster: String,
         /// The node's name.
         member: String,
     },
-    /// The set's primary hands over to another member, and does not run for election for a minute (`replSetStepDown`).
+    /// Make the set's primary hand over to another member; it is not a candidate for a minute (`replSetStepDown`).
     StepDown {
         /// The cluster.
         cluster: String,
     },
 }
 
-/// Why a [`StandInCommand`] was not done.
+/// Why a [`StandInCommand`] was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum StandInRefusal {
     /// There is no such set or member.
     #[error("no stand-in {wanted}; the members of stand-in replica sets are: {known}")]
     Unknown {
-        /// What was asked for.
+        /// The requested set or member.
         wanted: String,
-        /// What there is.
+        /// The existing ones.
         known: String,
     },
     /// The set refused.

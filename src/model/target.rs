@@ -1,4 +1,4 @@
-//! What takes a port.
+//! Targets: ids and health.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::ids::text_traits;
 use super::{ClusterName, ConnectError};
 
-/// An addressable target: a cluster's name, `/`, and the name of what takes the port: `Cluster0/shard-00-00`,
-/// `Sharded0/lb`. Unique on one load balancer; the port ledger's key.
+/// An addressable target: a cluster's name, `/`, and the name of the process: `Cluster0/shard-00-00`, or `Sharded0/lb`.
+/// Unique on one load balancer; the key of the port ledger.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetId(Arc<str>);
 
@@ -49,11 +49,11 @@ impl std::str::FromStr for TargetId {
 
 text_traits!(TargetId);
 
-/// A target's health, as NLB says it.
+/// A target's health state, as on NLB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TargetState {
-    /// Registered, not yet through its first check.
+    /// Registered, first check not complete.
     Initial,
     /// Passing its checks.
     Healthy,
@@ -64,7 +64,7 @@ pub enum TargetState {
     UnhealthyDraining,
     /// Deregistered: keeps its flows, gets no new ones.
     Draining,
-    /// No listener leads to it.
+    /// No listener forwards to it.
     Unused,
 }
 
@@ -73,7 +73,7 @@ impl TargetState {
     pub const ALL: [Self; 6] =
         [Self::Initial, Self::Healthy, Self::Unhealthy, Self::UnhealthyDraining, Self::Draining, Self::Unused];
 
-    /// The one lower-case name in log, metric and test.
+    /// The name in logs, metrics and tests.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -87,12 +87,12 @@ impl TargetState {
     }
 }
 
-/// What is known of a member: its state by the checks, and what a connection to it meets.
+/// The health of a member: its state by the checks, and the result of connections to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Health {
     /// Its state.
     pub state: TargetState,
-    /// Why the latest connection to its traffic port failed; `None` when it came about.
+    /// Why the latest connection to its traffic port failed; `None` when it succeeded.
     pub reach: Option<ConnectError>,
 }
 

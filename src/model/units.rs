@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `350s`, `5m`, `64KiB`.
+//! Durations and sizes with units: `350s`, `5m`, `64KiB`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +15,7 @@ const TIME: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_00
 /// Units of memory in bytes, largest first.
 const MEMORY: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// Why a text is no duration or size.
+/// Why a text is not a valid duration or size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseUnitError {
     /// Not a number and a unit of time.
@@ -34,8 +34,9 @@ pub struct HumanDuration(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HumanSize(pub usize);
 
-/// Gives a time in JSON that an earlier version wrote as a number, under a `former` key, its key and its text of today, and returns a
-/// notice. Null stays null. A value that is no whole number, or that is there under both keys, is left as it is.
+/// Renames the `former` key of a time in JSON that an earlier version wrote as a number, converts its value to text,
+/// and returns a notice. Null stays null. A value that is not a whole number, or that is present under both keys, is
+/// left unchanged.
 pub fn rename_former_time(
     object: &mut serde_json::Map<String, Value>,
     (former, now): (&str, &str),
@@ -54,7 +55,7 @@ pub fn rename_former_time(
     Some(notice)
 }
 
-/// The number in `text` times its unit; `None` when it is not of that form or too large.
+/// The number in `text` times its unit; `None` if it is malformed or too large.
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

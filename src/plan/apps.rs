@@ -1,4 +1,4 @@
-//! App Services' apps for the front end: its listeners, and the rules of each app.
+//! App Services' apps: listeners, and the rules of each app.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,59 +13,59 @@ use crate::model::{
     ProjectId, VpceId, Zone,
 };
 
-/// Where clients of global apps go. Source: App Services, *Domain Migration*.
+/// The domain for clients of global apps. Source: App Services, *Domain Migration*.
 const GLOBAL_DOMAIN: &str = "services.cloud.mongodb.com";
-/// Where clients of the Data API and of custom HTTPS endpoints go. Source: App Services, *Data API*.
+/// The domain of the Data API and of custom HTTPS endpoints. Source: App Services, *Data API*.
 const DATA_DOMAIN: &str = "data.mongodb-api.com";
 
-/// Apps, and the addresses that lead to them.
+/// The apps, and their listeners.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AppsView {
     /// Apps by client app id.
     pub apps: BTreeMap<AppId, Arc<AppView>>,
-    /// Addresses that the front end listens on. An address appears once, however many apps it leads to.
+    /// Listening addresses. An address appears once, however many apps it serves.
     pub listeners: BTreeMap<SocketAddr, Arc<AppListener>>,
 }
 
-/// The settings of an app that decide about its requests.
+/// The settings of an app that affect its requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppView {
     /// Its client app id.
     pub id: AppId,
     /// Its project.
     pub project: ProjectId,
-    /// Requests from outside the VPC get 404: it has a private endpoint, and the restriction wasn't lifted.
+    /// Whether requests from outside the VPC get 404: it has a private endpoint, and the restriction was not lifted.
     pub restricted: bool,
-    /// Who may use the public path while it isn't restricted; empty: everybody.
+    /// The IP access list of the public path while it isn't restricted; empty: all clients.
     pub access_list: CidrSet,
-    /// Where its requests go; `None`: what was given is no backend.
+    /// The backend of its requests; `None`: the configured value is not a valid backend.
     pub backend: Option<Arc<BackendUrl>>,
     /// The names that its clients use.
     pub hosts: BTreeSet<DnsName>,
 }
 
 impl AppView {
-    /// Whether its IP access list lets `source` use the public path.
+    /// Whether its IP access list contains `source`.
     #[must_use]
     pub fn lists(&self, source: std::net::IpAddr) -> bool {
         self.access_list.is_empty() || self.access_list.contains(source)
     }
 }
 
-/// An address on which the App Services front end listens.
+/// A listening address of the App Services front end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppListener {
-    /// Where it is bound.
+    /// The address.
     pub address: SocketAddr,
     /// Whether it is public or private.
     pub kind: AppListenerKind,
     /// The apps behind it.
     pub apps: BTreeMap<AppId, ListenerApp>,
-    /// Every name of every app behind it: what its certificates are for.
+    /// Every name of its apps, for its certificates.
     pub hosts: BTreeSet<DnsName>,
-    /// Until when this gateway may take connections here.
+    /// The lease under which this gateway may accept connections here.
     pub lease: Lease,
-    /// Its zone is lost by a fault: new connections get no answer, and open ones pause.
+    /// Whether its zone is in outage: new connections get no answer, and open ones pause.
     pub outage: bool,
 }
 
@@ -85,9 +85,9 @@ impl AppListener {
 pub enum AppListenerKind {
     /// An address of a private endpoint.
     Private {
-        /// Who may use the endpoint.
+        /// The access rules of the endpoint.
         gate: Arc<EndpointGate>,
-        /// What the endpoint serves.
+        /// The kind of the endpoint.
         kind: AppEndpointKind,
         /// The zone of the address.
         zone: Zone,
@@ -105,26 +105,26 @@ pub struct ListenerApp {
     pub standing: AppReadiness,
 }
 
-/// Whether an app can be used through an endpoint that is registered for it.
+/// Whether an app can be used through one of its endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AppReadiness {
-    /// It can.
+    /// It can be used.
     Ready,
-    /// A Sync endpoint without the General one that it must be paired with.
+    /// A Sync endpoint without the General one that it requires.
     Unpaired,
-    /// The app is deployed to another region than the endpoint leads to.
+    /// The app is deployed to another region than the endpoint's service.
     OtherRegion,
 }
 
 impl AppReadiness {
-    /// Every standing.
+    /// Every value.
     pub const ALL: [Self; 3] = [Self::Ready, Self::Unpaired, Self::OtherRegion];
 }
 
-/// The apps of `desired` and their listeners; `gates` has the endpoints.
+/// Compiles the apps of `desired` and their listeners; `gates` has the endpoints.
 ///
-/// An address of an available endpoint is a listener at the port of the app's public address, so that one URL fits both
-/// ways. An endpoint that became unusable keeps its listener: clients get an answer there, though not the app's.
+/// Each address of an available endpoint is a listener at the port of the app's public address, so that one URL works
+/// on both paths. An endpoint that became unusable keeps its listener, where clients get an error response.
 pub(super) fn compile_apps(survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) -> AppsView {
     let (mut view, desired) = (AppsView::default(), survey.desired);
     for app in &desired.apps {
@@ -156,7 +156,7 @@ pub(super) fn compile_apps(survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<End
 }
 
 impl AppsView {
-    /// Puts an app behind a listener. The first path to an address wins; the rules of a second one do not apply there.
+    /// Adds an app to a listener. The first path to an address applies; the rules of a second one do not.
     fn add(
         &mut self,
         address: SocketAddr,
@@ -194,7 +194,7 @@ fn see(app: &App) -> AppView {
     }
 }
 
-/// The names that clients of an app use: HTTP, WebSocket in both spellings, Data API.
+/// The names of an app for its clients: HTTP, WebSocket in both spellings, Data API.
 pub(super) fn app_hosts(app: &App) -> BTreeSet<DnsName> {
     let name = |text: String| text.parse::<DnsName>().expect("a region is a DNS label, the rest a constant name");
     let mut hosts = BTreeSet::from([name(DATA_DOMAIN.to_owned())]);
@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(lost(None), ["vpce-0a000000000000001", "vpce-0a000000000000002"]);
     }
 
-    /// B3, B4: restricted as soon as there is an endpoint, unless one setting lifts it.
+    /// B3, B4: restricted as soon as there is an endpoint, unless the restriction is lifted.
     #[test]
     fn an_app_is_restricted_as_soon_as_it_has_an_endpoint() {
         let mut desired = with_app();

@@ -30,7 +30,7 @@ fn records(snapshot: &Snapshot, name: &str) -> Vec<String> {
     sets.addresses.iter().map(|ip| format!("A {ip}")).chain(srv).chain(txt).collect()
 }
 
-/// Names as Atlas writes them: `psc` in Google's seed list alone, the hosts marked with their cloud, and A records.
+/// Names in Atlas' form: `psc` only in Google's seed list, hosts with a suffix for their cloud, and A records.
 #[test]
 fn strings_and_records_are_those_of_each_cloud() {
     let snapshot = plan(&clouds());
@@ -56,7 +56,7 @@ fn strings_and_records_are_those_of_each_cloud() {
     );
 }
 
-/// One address, a port for each node, the idle time-out of each cloud, and no security group that refuses every client.
+/// One address, a port for each node, the idle time-out of each cloud, and no security group that refuses all clients.
 #[test]
 fn each_endpoint_has_one_address_with_a_port_for_each_node() {
     let snapshot = plan(&clouds());
@@ -103,7 +103,7 @@ fn over_several_google_regions_a_project_has_forty_targets() {
     assert!(refusals(&desired)[0].contains("41 addressable targets over several Google Cloud regions"));
 }
 
-/// A cluster over several clouds is called `pl` whatever it has, index 0, and needs an endpoint in each.
+/// A cluster over several clouds has the infix `pl`, index 0, and requires an endpoint in each.
 #[test]
 fn a_multi_cloud_cluster_has_one_string_over_both_and_no_psc() {
     let mut desired = clouds();

@@ -1,4 +1,4 @@
-//! From what is wanted to a snapshot.
+//! Compiles the desired state to a snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -27,14 +27,15 @@ use crate::model::{
     ListenerPort, Node, Project, TargetId, TargetState, VpceId, VpceServiceId, Zone,
 };
 
-/// Turns what is wanted into a snapshot, given what is held from before; the second result is what to hold from now on.
+/// Compiles the desired state to a snapshot, given the earlier port allocations; the second result is the new port
+/// allocations.
 ///
-/// Ports and indexes stick: a target keeps its port and an endpoint its N while they exist. The port of a target that is
-/// gone or moved drains until [`PortAllocations::release`]. The answer depends on the arguments alone.
+/// Ports and indexes are sticky: a target keeps its port and an endpoint its N while they exist. The port of a removed
+/// or moved target drains until [`PortAllocations::release`]. The result depends only on the arguments.
 ///
 /// # Errors
 ///
-/// [`PlanErrors`] with every mistake at once; nothing is then to be held.
+/// [`PlanErrors`] with every mistake at once; the earlier allocations remain.
 pub fn compile(
     desired: &Desired,
     held: &PortAllocations,
@@ -80,7 +81,7 @@ pub fn compile(
     Ok((snapshot, next))
 }
 
-/// Notes endpoints whose security groups admit no client to any of their targets' ports.
+/// Adds notices about endpoints whose security groups admit no client to any of their targets' ports.
 fn note_closed_ports(
     survey: &Survey<'_>,
     gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
@@ -105,7 +106,7 @@ fn note_closed_ports(
         let is_dual = endpoint.ip_address_type == IpAddressType::Dualstack;
         let closed = match ports.iter().any(|port| open(*port)) {
             false => "",
-            // Rules have networks of one family each.
+            // Rules have networks of one address family each.
             true if is_dual && !over(IpFamily::Ipv6) => " over IPv6",
             true if is_dual && !over(IpFamily::Ipv4) => " over IPv4",
             true => continue,
@@ -124,7 +125,7 @@ fn note_closed_ports(
     }
 }
 
-/// The zones that the endpoints of each project's load balancer are in.
+/// The zones with endpoints of each project's load balancers.
 fn zones(survey: &Survey<'_>) -> Vec<ZoneView> {
     let services = survey.providers.iter().filter(|(_, provider)| matches!(provider, ServiceOwner::Project(..)));
     let zones_of = |service: &VpceServiceId| {
@@ -162,8 +163,8 @@ fn addresses_in(survey: &Survey<'_>, service: &VpceServiceId, zone: &Zone) -> Ve
     endpoints.flat_map(of_endpoint).collect()
 }
 
-/// Addresses of processes outside every load balancer's networks: the service's side too, but for those that a notice names
-/// ([`Survey::is_service_side_alone`]).
+/// Addresses of processes outside every load balancer's networks. They count as the service's side too, except those
+/// for which there is a notice ([`Survey::is_service_side_alone`]).
 fn stray_targets(survey: &Survey<'_>, service_side: &[IpNet]) -> Vec<IpNet> {
     let known: CidrSet = service_side.iter().copied().collect();
     let projects = survey.desired.projects.iter().filter(|project| !project.services.is_empty());
@@ -176,7 +177,7 @@ fn stray_targets(survey: &Survey<'_>, service_side: &[IpNet]) -> Vec<IpNet> {
     addresses.into_iter().map(IpNet::from).collect()
 }
 
-/// Ports for every target and an N for every endpoint.
+/// Allocates a port for every target and an N for every endpoint.
 fn hold(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) -> PortAllocations {
     let mut next = PortAllocations::default();
     let mut moves: BTreeMap<&VpceServiceId, BTreeMap<TargetId, ListenerPort>> = BTreeMap::new();
@@ -215,7 +216,7 @@ fn hold(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) ->
     next
 }
 
-/// Reports ports outside the load balancer's range, which has changed since they were assigned.
+/// Adds notices about ports outside the load balancer's range, which has changed since they were assigned.
 fn note_strays(service: &EndpointService, ledger: &PortLedger, findings: &mut Findings) {
     for (target, port) in ledger.ports().filter(|(_, port)| !service.ports.contains(*port)) {
         findings.note(
@@ -225,9 +226,9 @@ fn note_strays(service: &EndpointService, ledger: &PortLedger, findings: &mut Fi
     }
 }
 
-/// Gives every endpoint of a load balancer its N: the one that it has, else the lowest free, in order of id.
+/// Assigns every endpoint of a load balancer its N: the existing one, otherwise the lowest free one, in order of id.
 ///
-/// An endpoint that has one keeps it in every state; a new one gets one when it is to be connected.
+/// An endpoint keeps its N in every state; a new one gets one when it is about to be connected.
 fn number(
     endpoints: &[&InterfaceEndpoint],
     held: &PortAllocations,
@@ -256,7 +257,7 @@ fn number(
     }
 }
 
-/// The targets of one load balancer, and a listener for each at every address of every available endpoint.
+/// Adds the targets of one load balancer, and a listener for each at every address of every available endpoint.
 fn add_balancer(
     snapshot: &mut Snapshot,
     survey: &Survey<'_>,
@@ -322,7 +323,7 @@ fn members(survey: &Survey<'_>, service: &EndpointService, target: &Addressable<
     members
 }
 
-/// The member that a process is; `None` while its host name is not resolved.
+/// The member for a process; `None` while its host name is not resolved.
 fn member(
     survey: &Survey<'_>,
     service: &EndpointService,
@@ -375,7 +376,7 @@ fn unresolved(process: &TargetProcess<'_>) -> UnresolvedMember {
     UnresolvedMember { name: process.name.to_owned(), zone: process.zone.clone(), address: process.given.to_string() }
 }
 
-/// The best state among the members: one that takes flows is enough.
+/// The best state among the members, as one that receives flows suffices.
 fn best_of(members: &[Member]) -> TargetState {
     const BEST_FIRST: [TargetState; 6] = [
         TargetState::Healthy,
@@ -411,7 +412,7 @@ fn group(service: &EndpointService, target: TargetId, members: Vec<Member>, prox
     }
 }
 
-/// Applies the faults to a listener. A fault that matches every flow changes the listener's answer.
+/// Applies the faults to a listener. A fault that matches every flow changes the listener's mode.
 fn apply_faults(listener: &mut Listener, survey: &Survey<'_>) {
     let vpce = match &listener.gate {
         Gate::Endpoint(gate) => Some(&gate.id),
@@ -440,7 +441,7 @@ fn apply_faults(listener: &mut Listener, survey: &Survey<'_>) {
     }
 }
 
-/// The standard path: a node with a public address is reached at it by clients on the project's IP access list.
+/// Adds the standard path: clients on the project's IP access list reach a node at its public address.
 fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
     let Some(lease) = survey.desired.lease(ClaimId::PUBLIC) else { return };
     let access_list = Arc::new(project.access_list.clone());
@@ -460,8 +461,8 @@ fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
     }
 }
 
-/// One node alone. Its process expects a PROXY header on the standard path if it does on the private one: it is the same
-/// port of the same process.
+/// A group with a single node. Its process expects a PROXY header on the standard path if it does on the private one,
+/// as it is the same port.
 fn public_group(
     survey: &Survey<'_>,
     project: &Project,
@@ -580,7 +581,7 @@ mod tests {
         assert!(snapshot.listeners.values().all(|listener| listener.group.proxy_protocol));
     }
 
-    /// A18: each endpoint leads to its region's `mongos`.
+    /// A18: each endpoint's listeners forward to its region's `mongos`.
     #[test]
     fn an_endpoint_leads_to_the_nodes_of_its_own_region() {
         let mut desired = two_regions();

@@ -1,4 +1,4 @@
-//! What a new snapshot opens, retargets and closes.
+//! Computes which listeners a new snapshot opens, retargets and closes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -8,21 +8,21 @@ use std::time::Duration;
 use super::snapshot::{Gate, Listener, Member, Snapshot, TargetGroup};
 use crate::model::{ConnectError, DrainReason, EndpointState, ListenerPort, TargetId, TargetState, VpceServiceId};
 
-/// The way from one snapshot's listeners to another's. Each list is in order of address.
+/// The difference between the listeners of two snapshots. Each list is in order of address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Addresses to bind.
     pub open: Vec<Arc<Listener>>,
-    /// Addresses that stay bound and lead elsewhere, or let others in: later flows take this listener, running flows
-    /// keep what they have.
+    /// Addresses that stay bound but have other targets or access rules: new flows use this listener, open flows keep
+    /// what they have.
     pub retarget: Vec<Arc<Listener>>,
-    /// Addresses to give up, and why their flows are to drain.
+    /// Addresses to close, and why their flows drain.
     pub close: Vec<(SocketAddr, DrainReason)>,
-    /// Members whose flows are to end, although their listeners stay.
+    /// Members whose flows end although their listeners stay.
     pub leave: Vec<MemberRemoval>,
 }
 
-/// A member of a group that keeps its listeners, and what is to become of the flows that it has.
+/// A member that leaves a group whose listeners stay, and what happens to its flows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberRemoval {
     /// The load balancer.
@@ -31,11 +31,11 @@ pub struct MemberRemoval {
     pub target: TargetId,
     /// The member.
     pub member: Member,
-    /// Why.
+    /// The reason.
     pub reason: DrainReason,
     /// How long the flows may last.
     pub delay: Duration,
-    /// Whether those that last longer are reset.
+    /// Whether flows that last longer are reset.
     pub cut: bool,
 }
 
@@ -47,9 +47,10 @@ impl Changes {
     }
 }
 
-/// What leads from `old` to `new`: closing, retargeting and opening as told makes the one's listeners the other's.
+/// The difference between `old` and `new`: closing, retargeting and opening accordingly turns one's listeners into the
+/// other's.
 ///
-/// Listeners that are equal by value stay untouched.
+/// Listeners with equal values are not affected.
 #[must_use]
 pub fn diff(old: &Snapshot, new: &Snapshot) -> Changes {
     let mut changes = Changes::default();
@@ -71,9 +72,10 @@ pub fn diff(old: &Snapshot, new: &Snapshot) -> Changes {
     changes
 }
 
-/// Which members left a group that is still there, and which are now unhealthy without their group failing open.
+/// The members that left a group that still exists, and those that are now unhealthy while their group does not fail
+/// open.
 ///
-/// A member is its name and its address: one that moved to another address has left the old one.
+/// A member is identified by name and address: one that moved to another address has left the old one.
 fn leaving(old: &Snapshot, new: &Snapshot) -> Vec<MemberRemoval> {
     let mut seen = BTreeSet::new();
     let mut leaving = Vec::new();
@@ -107,23 +109,23 @@ fn leaving(old: &Snapshot, new: &Snapshot) -> Vec<MemberRemoval> {
     leaving
 }
 
-/// Whether a fault has it refuse: its flows are reset, as when a process ends.
+/// Whether a fault makes it refuse: its flows are reset, as when a process ends.
 fn is_down(member: &Member) -> bool {
     member.faulted && member.reach == Some(ConnectError::Refused)
 }
 
-/// Whether the load balancer answers the flows of `member` with RST (*Health checks*, connection termination): it is
-/// unhealthy, and its zone's node does not spread flows over all members, well or not.
+/// Whether the load balancer resets the flows of `member` (*Health checks*, connection termination): it is unhealthy,
+/// and its zone's node does not fail open.
 fn is_terminated(group: &TargetGroup, member: &Member) -> bool {
     group.terminate_on_unhealthy && member.state == TargetState::Unhealthy && !group.fails_open(&member.zone)
 }
 
-/// What the new snapshot says of a listener that it no longer has. Made when something closes.
+/// The state of closed listeners in the new snapshot. Computed only if a listener closes.
 struct CloseReasons<'a> {
     new: &'a Snapshot,
-    /// Where each target is now; paused ones are nowhere.
+    /// The current port of each target; paused ones have none.
     ports: BTreeMap<(&'a VpceServiceId, &'a TargetId), ListenerPort>,
-    /// Who has a public address now.
+    /// The targets that have a public address.
     public: BTreeSet<(&'a VpceServiceId, &'a TargetId)>,
 }
 
@@ -169,7 +171,7 @@ mod tests {
     use super::*;
     use crate::model::Desired;
 
-    /// What changes between the documentation's example and a change of it.
+    /// The difference between the example of MongoDB's documentation and a modified one.
     fn changes(change: impl FnOnce(&mut Desired)) -> Changes {
         changes_of(documented(), change)
     }

@@ -1,7 +1,7 @@
 //! Compiles the DNS records of the desired state.
 //!
-//! Atlas' and AWS's `vpce` names are public records with private answers; App Services' names lead to the app's public
-//! address outside and, through a zone that AWS manages in the endpoint's VPC, to the endpoint inside.
+//! Atlas' and AWS's `vpce` names are public records with private addresses; App Services' names resolve to the app's
+//! public address outside and, through a zone that AWS manages in the endpoint's VPC, to the endpoint inside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -51,12 +51,12 @@ pub(super) fn view(
         },
     });
     let mut vpcs: Vec<VpcDns> = vpcs.collect();
-    // Where networks overlap, the VPC that has endpoints is the one that is looked at.
+    // If networks overlap, the VPC with endpoints is found first.
     vpcs.sort_by_cached_key(|view| !survey.has_endpoints(&view.vpc));
     DnsView { vpcs, public: public.0, refused: service_side.clone(), faults: failures(survey) }
 }
 
-/// Failures of the resolver that were asked for: in the VPC of an endpoint, or everywhere.
+/// DNS faults: in the VPC of an endpoint, or everywhere.
 fn failures(survey: &Survey<'_>) -> Vec<DnsFault> {
     let failure = |fault: &Arc<Fault>| {
         let FaultKind::DnsFailure { answer } = fault.kind else { return None };
@@ -72,8 +72,8 @@ fn failures(survey: &Survey<'_>) -> Vec<DnsFault> {
     survey.faults().filter_map(failure).collect()
 }
 
-/// The private hosted zones that AWS makes for an app's endpoint of this kind: the names that device SDKs use for HTTP,
-/// and both spellings in use for WebSockets.
+/// The private hosted zones that AWS creates for an app's endpoint of this kind: the names that device SDKs use for
+/// HTTP, and both spellings for WebSockets.
 pub(super) fn managed_zones(kind: AppEndpointKind, region: &Region) -> Vec<DnsName> {
     let names = match kind {
         AppEndpointKind::General => vec![format!("{region}.aws.{APP_DOMAIN}")],
@@ -91,7 +91,7 @@ impl Zones {
         self.0.entry(zone.clone()).or_default().records.entry(name).or_default()
     }
 
-    /// Puts records at a name that has none yet.
+    /// Adds records at a name that has none yet.
     fn put(&mut self, zone: &DnsName, name: DnsName, records: RecordSets) -> Result<(), RuleError> {
         let there = self.at(zone, name.clone());
         if *there == RecordSets::default() {
@@ -125,7 +125,8 @@ fn add_cluster(
     if seeds.is_empty() { Ok(()) } else { add_seed_list(zones, path, &path.standard, seeds, false) }
 }
 
-/// SRV at `_mongodb._tcp.NAME`, TXT at the name itself (MongoDB specifications, *Initial DNS Seedlist Discovery*).
+/// SRV records at `_mongodb._tcp.NAME`, TXT at the name itself (MongoDB specifications, *Initial DNS Seedlist
+/// Discovery*).
 fn add_seed_list(
     zones: &mut Zones,
     path: &Paths<'_>,
@@ -139,7 +140,7 @@ fn add_seed_list(
     zones.put(&path.zone, name.clone(), RecordSets { txt, ..RecordSets::default() })
 }
 
-/// The hosts are every cluster's of a project and region: one CNAME each, however many clusters.
+/// The hosts are shared by all clusters of a project and region: one CNAME each, however many clusters.
 fn add_hosts(
     zones: &mut Zones,
     path: &Paths<'_>,
@@ -166,8 +167,8 @@ fn add_hosts(
     Ok(())
 }
 
-/// AWS's names: the regional one with an address per subnet, and a zonal one for each. A zonal name stays during a
-/// zonal shift: a client that uses it asks for exactly that address.
+/// AWS's names: the regional one with an address per subnet, and a zonal one for each. A zonal name is not affected by
+/// a zonal shift, as its clients want exactly that address.
 fn add_endpoints(zones: &mut Zones, survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) {
     for gate in gates.values() {
         let Some(regional) = &gate.regional_name else { continue };
@@ -186,7 +187,7 @@ fn add_endpoints(zones: &mut Zones, survey: &Survey<'_>, gates: &BTreeMap<VpceId
     }
 }
 
-/// App Services' names outside of every VPC: an app's region's, or the global ones.
+/// App Services' names outside of every VPC: regional or global ones.
 fn add_apps(zones: &mut Zones, survey: &Survey<'_>) {
     let domain: DnsName = APP_DOMAIN.parse().expect("a constant name");
     for app in &survey.desired.apps {
@@ -206,8 +207,8 @@ fn add_apps(zones: &mut Zones, survey: &Survey<'_>) {
     }
 }
 
-/// A host name of the gateway's own APIs, a public one as the vendors' are: in the zone that it is in, or else in one of its
-/// own, so that it hides no other name.
+/// Adds a host name of the gateway's own APIs, as a public name like the vendors': in the zone that contains it,
+/// otherwise in a separate zone, so that it hides no other name.
 fn add_own_name(zones: &mut Zones, name: &DnsName, address: IpAddr) -> Result<(), RuleError> {
     let parents = zones.0.keys().filter(|zone| name.is_within(zone));
     let zone = parents.max_by_key(|zone| zone.as_str().len()).unwrap_or(name).clone();
@@ -233,7 +234,7 @@ fn managed(survey: &Survey<'_>) -> BTreeMap<VpcId, BTreeMap<DnsName, BTreeSet<Ip
     zones
 }
 
-/// A VPC's private hosted zones: the consumer's own, and over no name of theirs the managed ones.
+/// A VPC's private hosted zones: the consumer's own, and the managed ones with other names.
 fn private(
     survey: &Survey<'_>,
     vpc: &VpcId,
@@ -287,7 +288,7 @@ mod tests {
 
     const REGIONAL: &str = "vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
 
-    /// What a public zone has at a name, shortest written.
+    /// The records of a public zone at a name, in short form.
     fn at(zones: &BTreeMap<DnsName, DnsZone>, zone: &str, name: &str) -> Vec<String> {
         let zone = zones.get(&of::<DnsName>(zone)).unwrap_or_else(|| panic!("no zone {zone}"));
         let Some(sets) = zone.records.get(&of::<DnsName>(name)) else { return Vec::new() };
@@ -456,7 +457,7 @@ mod tests {
         assert_eq!(public(&plan(&desired), zone, REGIONAL).len(), 2, "with every zone shifted all are answered");
     }
 
-    /// A4: clients learn of a zone's silence from DNS, and nothing behind its addresses changes.
+    /// A4: clients see a silent zone only in DNS; its targets are not affected.
     #[test]
     fn a_silent_zone_leaves_the_regional_name_and_its_targets_stay_reachable_through_the_others() {
         let mut desired = documented();
@@ -472,8 +473,8 @@ mod tests {
         assert_eq!(public(&plan(&desired), zone, REGIONAL).len(), 2, "with every zone silent all are answered");
     }
 
-    /// A lost zone is the last to be answered: not while another is there, though with cross-zone load balancing its lost
-    /// target makes every zone unhealthy, and though an operator shifted away from the other.
+    /// A lost zone is in DNS only as a last resort: not while another zone is there, even if its lost target makes
+    /// every zone unhealthy with cross-zone load balancing, or an operator shifted away from the other zone.
     #[test]
     fn a_lost_zone_stays_out_of_dns_as_long_as_another_zone_is_not_lost() {
         let zone = "vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
@@ -486,7 +487,7 @@ mod tests {
         desired.faults.insert("lost-a".to_owned(), outage("lost-a", "us-east-1a", None));
         assert_eq!(answers(&desired), (vec!["A 10.0.20.54".to_owned()], vec![None, None]));
 
-        // Past the time of the health checks.
+        // After the time of the health checks.
         let key = (of(SERVICE), of("Cluster0/shard-00-00"), "shard-00-00".to_owned());
         desired.health.insert(key, TargetState::Unhealthy.into());
         let open = Some(DnsAnswer::NoHealthyZone);
@@ -502,7 +503,7 @@ mod tests {
         assert_eq!(answers(&desired), (vec!["A 10.0.20.54".to_owned(), "A 10.0.30.194".to_owned()], vec![open, open]));
     }
 
-    /// An outage of one endpoint's zone leaves other endpoints' names alone.
+    /// An outage of one endpoint's zone does not affect other endpoints' names.
     #[test]
     fn an_endpoint_whose_zone_is_lost_alone_is_the_only_one_whose_name_leads_around_it() {
         let other = "vpce-0beef000000000002";
@@ -520,7 +521,7 @@ mod tests {
         );
     }
 
-    /// B14, and the reason for private hosted zones: the same name leads elsewhere inside the VPC.
+    /// B14, and the purpose of private hosted zones: the same name resolves differently inside the VPC.
     #[test]
     fn an_apps_names_lead_to_its_endpoints_inside_and_to_its_public_address_outside() {
         let snapshot = plan(&with_app());

@@ -16,7 +16,7 @@ fn dual_stack() -> Desired {
     config::parse(text, "dual-stack.toml").expect("a good file").desired
 }
 
-/// The addresses at a name of an endpoint's.
+/// The addresses in DNS for a name of an endpoint.
 fn answered(snapshot: &Snapshot, name: &str) -> Vec<String> {
     let zone = snapshot.dns.public.get(&of::<DnsName>(SERVICE)).expect("the service's zone");
     let sets = zone.records.get(&of::<DnsName>(&format!("{name}.{SERVICE}"))).expect("the name");
@@ -161,7 +161,7 @@ fn addresses_of_the_wrong_family_are_refused_with_the_right_type() {
     );
 }
 
-/// Such an address means another host on every link, so no network of them tells clients apart.
+/// Such an address means another host on every link, so its network does not identify clients.
 #[test]
 fn link_local_and_multicast_networks_are_refused() {
     for net in ["fe80::/64", "ff00::/8"] {

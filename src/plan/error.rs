@@ -1,4 +1,4 @@
-//! What is wrong with what is wanted: where, what, and what to do instead.
+//! Errors of a plan: where, what, and what to do instead.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,12 +12,12 @@ use crate::model::{
     Region, SecurityGroupId, ServiceName, SubnetId, Tier, VpcId, VpceId, VpceServiceId, Zone,
 };
 
-/// Everything that keeps a plan from being made, in the order in which it was found. Never empty.
+/// All errors of a plan, in the order in which they were found. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanErrors(Vec<PlanError>);
 
 impl PlanErrors {
-    /// Each of them.
+    /// The errors.
     #[must_use]
     pub fn as_slice(&self) -> &[PlanError] {
         &self.0
@@ -34,18 +34,18 @@ impl fmt::Display for PlanErrors {
 
 impl std::error::Error for PlanErrors {}
 
-/// One mistake, with its place.
+/// An error with its location.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{location}: {rule}")]
 pub struct PlanError {
-    /// What it concerns.
+    /// The object in question.
     pub location: Location,
-    /// Which rule is broken, and how.
+    /// The broken rule.
     #[source]
     pub rule: RuleError,
 }
 
-/// What a mistake or a notice concerns.
+/// The object of an error or a notice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
     /// A VPC.
@@ -81,21 +81,21 @@ impl fmt::Display for Location {
     }
 }
 
-/// A rule that is broken. The documented ones give the documentation's reason.
+/// A broken rule. Documented rules give the reason of Atlas' or AWS's documentation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// Two things have one id.
+    /// Two objects have the same id.
     #[error("{what} `{id}` is there twice; give one of them another")]
     Duplicate {
-        /// What sort of thing.
+        /// The kind of object.
         what: &'static str,
-        /// What they share.
+        /// The id.
         id: String,
     },
-    /// Something refers to a name that does not exist.
+    /// A reference to an unknown object.
     #[error("there is no {what} `{id}`")]
     Unknown {
-        /// What sort of thing.
+        /// The kind of object.
         what: &'static str,
         /// The name.
         id: String,
@@ -107,18 +107,18 @@ pub enum RuleError {
         .0.provider(), .0.atlas()
     )]
     ServiceExistsForRegion(Region),
-    /// A target limit that Atlas does not grant.
+    /// A target limit above Atlas' maximum.
     #[error(
         "a limit of {limit} addressable targets cannot be set; MongoDB Support raises the limit once, to at most \
          {most}"
     )]
     LimitTooHigh {
-        /// The limit that was asked for.
+        /// The requested limit.
         limit: usize,
-        /// What it can be raised to.
+        /// The maximum.
         most: usize,
     },
-    /// More nodes of Google's than projects with several regions may have.
+    /// More nodes on Google Cloud than a project with several regions may have.
     #[error(
         "{0} addressable targets over several Google Cloud regions are more than the limit of {GOOGLE_REGIONS_LIMIT}; use \
          additional projects"
@@ -127,17 +127,17 @@ pub enum RuleError {
     /// A network of one cloud is configured in a region of another.
     #[error("{region} is a region of {}, and the network is {}'s", .region.provider(), .network.map_or("AWS", Cloud::label))]
     NetworkInOtherCloud {
-        /// The region that is named.
+        /// The region.
         region: Region,
-        /// Whose network it is.
+        /// The cloud of the network.
         network: Option<Cloud>,
     },
-    /// An endpoint outside AWS without its one address.
+    /// An endpoint outside AWS does not have exactly one address.
     #[error("a private endpoint of {} has one address, and this one has {addresses}", cloud.product())]
     OneAddress {
-        /// Where it is.
+        /// Its cloud.
         cloud: Cloud,
-        /// How many it has.
+        /// The number of its addresses.
         addresses: usize,
     },
     /// More addressable targets than the limit.
@@ -154,7 +154,7 @@ pub enum RuleError {
         "regionalized private endpoints are on, and then a project can have sharded clusters only; this is a replica set"
     )]
     RegionalModeWithReplicaSet,
-    /// Regional mode cannot be switched off any more.
+    /// Regional mode can't be disabled any more.
     #[error(
         "regionalized private endpoints cannot be switched off with more than one private endpoint in one region and \
          others elsewhere ({}); remove endpoints first", by_region(.0)
@@ -166,7 +166,7 @@ pub enum RuleError {
          it has {}. Remove endpoints, or switch regionalized private endpoints on", by_region(.0)
     )]
     EndpointSpread(Vec<(Region, usize)>),
-    /// The first endpoint of a region, with a paused cluster there.
+    /// The first endpoint of a region, where a cluster is paused.
     #[error(
         "this is the first private endpoint in {region}, and {} with nodes there {} paused; resume {} first",
         listed(.paused), if .paused.len() == 1 { "is" } else { "are" }, if .paused.len() == 1 { "it" } else { "them" }
@@ -177,17 +177,17 @@ pub enum RuleError {
         /// The clusters to resume.
         paused: Vec<ClusterName>,
     },
-    /// More endpoints behind one load balancer than there are numbers.
+    /// More endpoints of one load balancer than there are indexes.
     #[error("cannot number the endpoint: every N of `pl-N` from 0 to 65535 is taken")]
     IndexesExhausted,
-    /// A target has no port, or asks for one that it cannot have.
+    /// A target has no port, or the requested port is not available.
     #[error(transparent)]
     Port(#[from] PortError),
 
     /// A cluster without a process.
     #[error("the cluster has no nodes; give it one at least")]
     NoNodes,
-    /// Two clusters whose names differ in case alone.
+    /// Two clusters whose names differ only in case.
     #[error("clusters `{first}` and `{second}` would have the same host names; rename one of them")]
     ClusterNamesClash {
         /// A cluster.
@@ -203,34 +203,34 @@ pub enum RuleError {
         /// The project that has it.
         project: ProjectId,
     },
-    /// A name that no resolver can carry.
+    /// An invalid DNS name.
     #[error("the host name `{0}` cannot be made: a label has 1 to 63 letters, digits, `-` and `_`, a name 253 in all")]
     HostName(String),
-    /// Two things would have one host name.
+    /// Two objects have the same host name.
     #[error("the host name `{0}` is made twice; rename one of the clusters or nodes")]
     HostNameTaken(DnsName),
-    /// A name of the gateway's own APIs that is something else's.
+    /// A name of the gateway's own APIs that is used otherwise.
     #[error("`{0}` is already the name of a cluster's host, an endpoint or an app; leave it out")]
     OwnNameTaken(DnsName),
-    /// Two processes at one address.
+    /// Two processes have the same address.
     #[error("`{target}` is at {address}, and so is `{other}`; two targets cannot be at one address")]
     TargetAddressTaken {
         /// The process.
         target: String,
-        /// Where it is.
+        /// The address.
         address: SocketAddr,
-        /// The one that is there already.
+        /// The other process.
         other: String,
     },
-    /// A process where the gateway itself listens.
+    /// A process at an address of the gateway.
     #[error("`{target}` is at {address}, where the gateway itself listens; flows would go round")]
     TargetIsGateway {
         /// The process.
         target: String,
-        /// Where it is.
+        /// The address.
         address: SocketAddr,
     },
-    /// A host name that leads to the clients' side.
+    /// A host name that resolves to an address on the clients' side.
     #[error(
         "`{target}` is at {address}, which is in a consumer's network; host names may lead to servers only. Change what \
          the name leads to, or write the server's `address`"
@@ -238,10 +238,10 @@ pub enum RuleError {
     NameLeadsToClients {
         /// The process with its host name.
         target: String,
-        /// Where the name leads.
+        /// The address.
         address: SocketAddr,
     },
-    /// A source of PROXY headers among the targets.
+    /// A source of PROXY headers in the service's networks.
     #[error(
         "`proxy_protocol_sources` holds `{network}`, which overlaps `{other}` of the service's side; a target could then pass \
          for a client of the VPC. Name the load balancer's own addresses alone"
@@ -249,54 +249,54 @@ pub enum RuleError {
     ProxySourceOnServiceSide {
         /// The source's network.
         network: IpNet,
-        /// What it overlaps.
+        /// The overlapping network.
         other: IpNet,
     },
-    /// The gateway's own address in a service's networks.
+    /// An address of the gateway in a service's networks.
     #[error(
         "its networks hold {0}, where the gateway itself answers, and clients on the service's side are refused; put the \
          targets, or the gateway's own address, elsewhere"
     )]
     GatewayOnServiceSide(SocketAddr),
-    /// An address that cannot be dialled or bound.
+    /// An address that can't be used for connecting or binding.
     #[error("`{what}` is at {address}; write an address and a port of which neither is zero")]
     NoAddress {
-        /// What is there.
-        what: String,
-        /// Where.
-        address: SocketAddr,
-    },
-    /// A public address that is taken.
-    #[error("the public address {address} of `{what}` is taken by {by}")]
-    PublicAddressTaken {
-        /// Whose it would be.
+        /// Its purpose.
         what: String,
         /// The address.
         address: SocketAddr,
-        /// Whose it is.
+    },
+    /// A public address that is already in use.
+    #[error("the public address {address} of `{what}` is taken by {by}")]
+    PublicAddressTaken {
+        /// The new user.
+        what: String,
+        /// The address.
+        address: SocketAddr,
+        /// The existing user.
         by: String,
     },
 
-    /// Networks that must be apart.
+    /// Overlapping networks.
     #[error("{own_kind} {own} overlaps {other_kind} {other}; {why}")]
     NetworksOverlap {
-        /// What the network is.
+        /// The kind of network.
         own_kind: String,
         /// The network.
         own: IpNet,
-        /// What the other one is.
+        /// The kind of the other network.
         other_kind: String,
         /// The other network.
         other: IpNet,
-        /// Why that cannot be.
+        /// Why they must not overlap.
         why: &'static str,
     },
-    /// A network whose addresses mean another host on every link.
+    /// A network whose addresses are not unique beyond a link.
     #[error(
         "{kind} {net} is link-local or multicast, whose addresses identify no host; use one of 2000::/3 or fc00::/7"
     )]
     NetworkOfOneLink {
-        /// Whose network it is.
+        /// The kind of network.
         kind: String,
         /// The network.
         net: IpNet,
@@ -321,19 +321,19 @@ pub enum RuleError {
         /// The VPC's region.
         region: Region,
     },
-    /// A security group that names one that isn't there.
+    /// A rule refers to an unknown security group.
     #[error("security group {group} names {missing}, which the VPC does not have")]
     UnknownGroupInRule {
-        /// The group with the rule.
+        /// The group of the rule.
         group: SecurityGroupId,
-        /// The one that it names.
+        /// The unknown group.
         missing: SecurityGroupId,
     },
 
-    /// A service name that leads nowhere.
+    /// An unknown endpoint service.
     #[error("the VPC endpoint service `{0}` does not exist")]
     NoSuchService(ServiceName),
-    /// An endpoint in another region than its service, which does not support that.
+    /// An endpoint in another region than its service, which does not support that region.
     #[error(
         "the endpoint is in {vpc}, and {service} takes no endpoints from there; let the service's owner add {vpc} to its \
          supported remote regions, or use a service in {vpc}"
@@ -344,7 +344,7 @@ pub enum RuleError {
         /// The service.
         service: ServiceName,
     },
-    /// An address for a service of another region in a zone that has no way there.
+    /// An address for a service of another region in a zone without cross-region access.
     #[error(
         "subnet {subnet} is in {zone} ({}), which has no cross-region access; choose a subnet in another zone", .zone.id()
     )]
@@ -354,7 +354,7 @@ pub enum RuleError {
         /// The subnet.
         subnet: SubnetId,
     },
-    /// An endpoint of a type that its service does not support.
+    /// An endpoint's IP address type is not supported by its service.
     #[error(
         "IP address type {} is not supported by the endpoint service {service}, which supports {}; choose that, or let the \
          service's owner add `supported_ip_address_types`", .wanted.label(), families(*.supported)
@@ -364,21 +364,21 @@ pub enum RuleError {
         wanted: IpAddressType,
         /// The service.
         service: ServiceName,
-        /// What it supports.
+        /// The service's type.
         supported: IpAddressType,
     },
-    /// Records that endpoints of this type cannot have.
+    /// A DNS record IP type that does not match the endpoint's type.
     #[error(
         "DNS record IP type {} does not fit IP address type {}, with which it is {}", .records.label(), .wanted.label(),
         DnsRecordIpType::ALL.iter().filter(|own| own.fits(*.wanted)).map(|own| own.label()).collect::<Vec<_>>().join(", ")
     )]
     DnsRecordIpType {
-        /// The records.
+        /// The DNS record IP type.
         records: DnsRecordIpType,
         /// The endpoint's type.
         wanted: IpAddressType,
     },
-    /// A subnet that cannot hold an interface of an endpoint of this type.
+    /// A subnet without networks for this type of endpoint.
     #[error(
         "IP address type {} needs subnets with {}, and subnet {subnet} has {}", .wanted.label(),
         subnet_needs(*.wanted), subnet_needs(*.has)
@@ -388,10 +388,10 @@ pub enum RuleError {
         subnet: SubnetId,
         /// The endpoint's type.
         wanted: IpAddressType,
-        /// What the subnet has networks of.
+        /// The subnet's type.
         has: IpAddressType,
     },
-    /// An interface without, or with too many, addresses of a family.
+    /// An interface with no address, or too many addresses, of a family.
     #[error(
         "an endpoint of IP address type {} has {} {} address in each subnet, and this one has {count} in subnet {subnet}",
         .wanted.label(), if .wanted.has(*.family) { "one" } else { "no" }, .family.name()
@@ -401,24 +401,24 @@ pub enum RuleError {
         subnet: SubnetId,
         /// The family.
         family: IpFamily,
-        /// How many it has there.
+        /// The number of addresses.
         count: usize,
         /// The endpoint's type.
         wanted: IpAddressType,
     },
-    /// A service of IPv6 whose VPC has no such network.
+    /// An IPv6 service whose VPC has no IPv6 network.
     #[error("it supports IPv6 and none of its networks is IPv6; add its VPC's to `cidrs`, as `2001:db8:1::/56`")]
     NoIpv6Network,
-    /// A service's own region among its remote ones.
+    /// A service's own region in the list of its remote regions.
     #[error("supported remote regions are other regions than the endpoint service's own, {}; leave it out", .0.atlas())]
     RemoteRegionIsOwn(Region),
-    /// Cross-region access to a load balancer whose idle time-out was changed.
+    /// Cross-region access to a load balancer with a custom idle time-out.
     #[error(
         "cross-region access is not supported for a load balancer with an idle time-out of its own, here {} s; leave it at \
          AWS's 350 s, or take the supported remote regions away", .0.as_secs()
     )]
     CustomIdleTimeout(std::time::Duration),
-    /// The DNS part of an endpoint's names.
+    /// An invalid suffix of an endpoint's DNS names.
     #[error("`{0}` is not valid in the endpoint's DNS names; write eight lower-case letters and digits, as `ypwbxwll`")]
     DnsSuffix(String),
     /// Two subnets of one zone.
@@ -431,7 +431,7 @@ pub enum RuleError {
         /// Their zone.
         zone: Zone,
     },
-    /// An address in a zone that its subnet is not in.
+    /// An address with another zone than its subnet.
     #[error("address {ip} is said to be in {zone}, but subnet {subnet} is in {actual}")]
     ZoneMismatch {
         /// The address.
@@ -443,7 +443,7 @@ pub enum RuleError {
         /// The subnet's zone.
         actual: Zone,
     },
-    /// An address that its subnet does not hold.
+    /// An address outside its subnet.
     #[error("address {ip} is outside subnet {subnet} ({cidr})")]
     AddressOutsideSubnet {
         /// The address.
@@ -453,16 +453,16 @@ pub enum RuleError {
         /// Its network.
         cidr: IpNet,
     },
-    /// An address that another endpoint has.
+    /// An address of another endpoint.
     #[error("address {ip} is in use by endpoint {by}")]
     AddressInUse {
         /// The address.
         ip: IpAddr,
-        /// Who has it.
+        /// The other endpoint.
         by: VpceId,
     },
 
-    /// A private endpoint for an app that cannot have one.
+    /// A private endpoint for an app that can't have one.
     #[error(
         "private endpoints are only available for apps deployed locally to a region in AWS, and this one is deployed \
          globally"
@@ -471,7 +471,7 @@ pub enum RuleError {
     /// Wire protocol connections and private endpoints on one app.
     #[error("wire protocol connections and private endpoints exclude each other; switch one of them off")]
     WireProtocol,
-    /// A backend that is an address of this gateway's.
+    /// A backend at an address of this gateway.
     #[error(
         "backend `{backend}` is an address of this gateway, so that requests would come back to it; write the address of the \
          server that is to answer them"
@@ -480,19 +480,19 @@ pub enum RuleError {
         /// The backend.
         backend: String,
     },
-    /// An app's endpoint that leads to something else.
+    /// An app's endpoint that is connected to another service.
     #[error("{kind} endpoint {endpoint} leads to `{service}`, which is {actual}")]
     NotThatAppService {
-        /// What it should serve.
+        /// The required kind.
         kind: AppEndpointKindName,
         /// The endpoint.
         endpoint: VpceId,
-        /// Where it leads.
+        /// Its service.
         service: ServiceName,
-        /// What that is.
+        /// What that service is.
         actual: String,
     },
-    /// Two endpoints with one private DNS name in one VPC.
+    /// Two endpoints with the same private DNS name in one VPC.
     #[error(
         "endpoints {first} and {second} would both answer for `{name}` in {vpc}; a VPC can have one endpoint per \
          private DNS name"
@@ -508,16 +508,16 @@ pub enum RuleError {
         vpc: VpcId,
     },
 
-    /// Two zones of one name in one VPC.
+    /// Two zones of the same name in one VPC.
     #[error("ConflictingDomainExists: another zone of this name is associated with {0}")]
     ConflictingDomain(VpcId),
-    /// A record that isn't the zone's.
+    /// A record outside its zone.
     #[error("record `{0}` is outside the zone")]
     RecordOutsideZone(DnsName),
-    /// A CNAME where none may be.
+    /// A CNAME with other records at the same name.
     #[error("record `{0}` cannot be a CNAME: it is the zone's own name, or has other records; use an alias")]
     CnameNotAlone(DnsName),
-    /// A record with no value.
+    /// A record without a value.
     #[error("record `{0}` has no address; give it one at least")]
     EmptyRecord(DnsName),
 }
@@ -534,7 +534,7 @@ fn subnet_needs(kind: IpAddressType) -> &'static str {
     }
 }
 
-/// More addressable targets than the limit, and what takes up the slots.
+/// Too many addressable targets, with the number of each cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{count} addressable targets in {region} are more than the limit of {limit} per region and project; they are: {}. {}",
@@ -544,11 +544,11 @@ fn subnet_needs(kind: IpAddressType) -> &'static str {
 pub struct TargetLimit {
     /// The region.
     pub region: Region,
-    /// How many there may be.
+    /// The limit.
     pub limit: usize,
-    /// How many there are.
+    /// The number of targets.
     pub count: usize,
-    /// How many each cluster takes, by kind.
+    /// The number of each cluster's targets, by kind.
     pub slots: Vec<(ClusterName, TargetKind, usize)>,
 }
 
@@ -564,10 +564,11 @@ fn advice(region: &Region, limit: usize) -> String {
     }
 }
 
-/// Targets of a project over several of Google's regions. Source: Atlas, *Private Service Connect*, limitations.
+/// Maximum number of targets of a project over several regions of Google Cloud. Source: Atlas, *Private Service
+/// Connect*, limitations.
 pub(super) const GOOGLE_REGIONS_LIMIT: usize = 40;
 
-/// An [`AppEndpointKind`] as people write it.
+/// An [`AppEndpointKind`], capitalized for messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AppEndpointKindName(pub AppEndpointKind);
 
@@ -602,7 +603,7 @@ fn listed(clusters: &[ClusterName]) -> String {
     clusters.iter().map(ClusterName::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// What the rules have found so far: mistakes, which keep the plan from being made, and notices, which don't.
+/// The errors, which prevent the plan, and the notices found so far.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
     errors: Vec<PlanError>,
@@ -610,7 +611,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// Adds a mistake.
+    /// Adds an error.
     pub(super) fn refuse(&mut self, location: Location, rule: impl Into<RuleError>) {
         self.errors.push(PlanError { location, rule: rule.into() });
     }
@@ -620,16 +621,16 @@ impl Findings {
         self.notices.push(format!("{location}: {text}"));
     }
 
-    /// Adds a mistake and yields nothing, or yields the value.
+    /// Returns the value, or adds the error.
     pub(super) fn take<T>(&mut self, location: impl FnOnce() -> Location, result: Result<T, RuleError>) -> Option<T> {
         result.map_err(|rule| self.refuse(location(), rule)).ok()
     }
 
-    /// Whether there are no mistakes so far.
+    /// Checks that there are no errors so far.
     ///
     /// # Errors
     ///
-    /// The mistakes.
+    /// The errors.
     pub(super) fn checked(&mut self) -> Result<(), PlanErrors> {
         if self.errors.is_empty() { Ok(()) } else { Err(PlanErrors(std::mem::take(&mut self.errors))) }
     }

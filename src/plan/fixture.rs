@@ -1,4 +1,4 @@
-//! The documentation's own example as a desired state, and small changes to it, for this module's tests.
+//! The example of MongoDB's documentation as a desired state, and variants of it, for the tests of this module.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ pub(super) const PROJECT: &str = "5f0000000000000000000001";
 pub(super) const GENERAL_SERVICE: &str = "vpce-svc-0718bec2c0bdeab5c";
 pub(super) const SYNC_SERVICE: &str = "vpce-svc-0718bec2c0bdeab5d";
 
-/// Anything from its text.
+/// Parses a value.
 pub(super) fn of<T: FromStr>(text: &str) -> T {
     text.parse().unwrap_or_else(|_| panic!("`{text}` does not parse"))
 }
@@ -33,7 +33,7 @@ pub(super) fn nets(texts: &[&str]) -> CidrSet {
     texts.iter().map(|text| CidrSet::parse_one(text).expect(text)).collect()
 }
 
-/// One VPC with an endpoint in two zones, and a replica set of three behind it.
+/// One VPC with an endpoint in two zones, and a replica set of three nodes.
 pub(super) fn documented() -> Desired {
     let mut desired = Desired::default();
     desired.vpcs.insert(of(VPC), vpc(VPC, "us-east-1", "10.0", &[("30", "a"), ("20", "b"), ("10", "c")]));
@@ -92,7 +92,7 @@ pub(super) fn app(id: &str) -> App {
     }
 }
 
-/// A zone's loss, at one endpoint or at all of them.
+/// An outage of a zone, at one endpoint or at all of them.
 pub(super) fn outage(name: &str, zone: &str, endpoint: Option<&str>) -> Arc<Fault> {
     let scope = FaultScope { zone: Some(of(zone)), endpoint: endpoint.map(of), ..FaultScope::default() };
     let (name, kind, share) = (name.to_owned(), FaultKind::ZoneOutage {}, Share::default());
@@ -221,7 +221,7 @@ pub(super) fn endpoint<'a>(desired: &'a mut Desired, id: &str) -> &'a mut Interf
     desired.endpoints.get_mut(&of::<VpceId>(id)).expect("it is there")
 }
 
-/// The snapshot of what is wanted, with nothing held.
+/// The snapshot of a desired state, without earlier allocations.
 pub(super) fn plan(desired: &Desired) -> Snapshot {
     plan_from(desired, &PortAllocations::default()).0
 }
@@ -230,7 +230,7 @@ pub(super) fn plan_from(desired: &Desired, held: &PortAllocations) -> (Snapshot,
     compile(desired, held, Generation(1)).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-/// Each mistake as people read it.
+/// The text of each error.
 pub(super) fn refusals(desired: &Desired) -> Vec<String> {
     refusals_from(desired, &PortAllocations::default())
 }

@@ -1,4 +1,4 @@
-//! Interface endpoints as admission sees them: security groups become networks.
+//! Access rules of interface endpoints: resolves security groups to networks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::model::{
     CidrSet, DnsName, EndpointState, InterfaceEndpoint, PortRange, PortRule, SecurityGroupId, Vpc, VpcId, VpceId,
 };
 
-/// Every endpoint that hasn't been removed.
+/// The access rules of every endpoint that hasn't been removed.
 pub(super) fn gates(survey: &Survey<'_>) -> BTreeMap<VpceId, Arc<EndpointGate>> {
     let carriers = carriers(survey);
     let mut clients: BTreeMap<&VpcId, Vec<ClientGroup>> = BTreeMap::new();
@@ -37,7 +37,7 @@ pub(super) fn gates(survey: &Survey<'_>) -> BTreeMap<VpceId, Arc<EndpointGate>> 
     gates
 }
 
-/// `vpce-ID-SUFFIX.vpce-svc-ID.REGION.vpce.amazonaws.com`; endpoints in Azure and Google Cloud have no name but Atlas'.
+/// `vpce-ID-SUFFIX.vpce-svc-ID.REGION.vpce.amazonaws.com`; endpoints in Azure and Google Cloud have only Atlas' names.
 fn regional_name(endpoint: &InterfaceEndpoint) -> Option<DnsName> {
     if endpoint.id.cloud().is_some() {
         return None;
@@ -58,7 +58,7 @@ fn addresses(endpoint: &InterfaceEndpoint) -> Vec<GateAddress> {
     addresses
 }
 
-/// Who carries each security group: the instances named as its members, and the interfaces of endpoints.
+/// The members of each security group: instances, and interfaces of endpoints.
 type GroupMembers<'a> = BTreeMap<(&'a VpcId, &'a SecurityGroupId), CidrSet>;
 
 fn carriers<'a>(survey: &Survey<'a>) -> GroupMembers<'a> {
@@ -89,7 +89,7 @@ fn ingress(endpoint: &InterfaceEndpoint, vpc: &Vpc, carriers: &GroupMembers<'_>)
     groups.flat_map(|group| &group.ingress).map(|rule| resolve(&endpoint.vpc, rule, carriers)).collect()
 }
 
-/// Every security group of a VPC that has members, with its egress rules.
+/// Every security group with members, with its egress rules.
 fn client_groups(id: &VpcId, vpc: &Vpc, carriers: &GroupMembers<'_>) -> Vec<ClientGroup> {
     let carried = vpc.security_groups.values().filter(|group| !group.members.is_empty());
     let groups = carried.map(|group| ClientGroup {

@@ -1,26 +1,26 @@
-//! The names that a set's members must announce to clients, for each path by which clients connect: pure, from the
-//! snapshot. MongoDB calls them split horizons.
+//! Split horizons: the names that a set's members must announce to clients, for each path. Pure; computed from the
+//! snapshot.
 //!
-//! A server chooses a horizon by the name that a client requests in TLS, and gives that client the hosts of that horizon
-//! alone. Every member must know every horizon, so one that a member has no address in is left out.
-//! Source: MongoDB, `src/mongo/db/repl/split_horizon/README.md`.
+//! A server chooses a horizon by the SNI of a client, and sends that client only the hosts of that horizon. Every
+//! member must have every horizon, so one in which a member has no address is omitted. Source: MongoDB,
+//! `src/mongo/db/repl/split_horizon/README.md`.
 
 use crate::model::{Cluster, DnsName, Node, TargetId};
 use crate::plan::{ClusterStrings, PrivateStrings, Snapshot};
 
-/// One way to a replica set.
+/// A path to a replica set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Horizon {
     /// Its name: `pl-0`, `public`.
     pub name: String,
-    /// The endpoints that lead there; none is the public path.
+    /// The endpoints of the path; none for the public one.
     pub endpoints: Vec<String>,
-    /// What each member is called there, `host:port`, in the cluster's node order.
+    /// Each member's `host:port` on the path, in the cluster's node order.
     pub members: Vec<String>,
 }
 
-/// The horizons of a replica set, in the order of its private strings, the public one last. A sharded cluster has none: a
-/// `mongos` names no other host.
+/// The horizons of a replica set, in the order of its private strings, with the public one last. A sharded cluster has
+/// none, as a `mongos` announces no other host.
 #[must_use]
 pub fn horizons(cluster: &Cluster, strings: &ClusterStrings, snapshot: &Snapshot) -> Vec<Horizon> {
     if cluster.is_sharded() {

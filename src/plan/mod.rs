@@ -1,11 +1,11 @@
-//! What is wanted, turned into a snapshot. Pure: no I/O, no clock; the answer depends on the arguments alone.
+//! Compiles the desired state to a snapshot. Pure: no I/O, no clock; the result depends only on the arguments.
 //!
-//! [`compile()`] makes a [`Snapshot`] of a [`Desired`](crate::model::Desired) state and of the [`PortAllocations`] so far;
-//! [`diff()`] says what a new snapshot opens, retargets and closes.
+//! [`compile()`] computes a [`Snapshot`] from a [`Desired`](crate::model::Desired) state and the earlier
+//! [`PortAllocations`]; [`diff()`] computes which listeners a new snapshot opens, retargets and closes.
 //!
-//! In reading order: `survey` looks the desired state up by id, `targets` says what takes a port, `rules` what is allowed,
-//! `ports` who gets which port, `paths` which endpoints lead to which cluster, `strings` and `dns` how that is written
-//! down, `gates` who may use an endpoint; `compile` puts them together.
+//! In reading order: `survey` indexes the desired state by id, `targets` lists the addressable targets, `rules` checks
+//! what is allowed, `ports` allocates ports, `paths` determines which endpoints reach which cluster, `strings` and
+//! `dns` format that, `gates` resolves the access rules of endpoints; `compile` combines them.
 
 mod apps;
 #[cfg(test)]

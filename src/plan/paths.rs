@@ -1,4 +1,4 @@
-//! Which endpoints lead to which cluster, under which names.
+//! Determines which endpoints reach which cluster, and by which names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::model::{
     Cloud, Cluster, ClusterName, ListenerPort, NamedStrings, Project, Region, Tier, VpceId, VpceServiceId,
 };
 
-/// The ways to every cluster, in the order of projects and clusters.
+/// The paths to every cluster, in the order of projects and clusters.
 pub(super) fn paths<'a>(survey: &Survey<'a>, held: &PortAllocations, findings: &mut Findings) -> Vec<Paths<'a>> {
     let mut all = Vec::new();
     for project in &survey.desired.projects {
@@ -35,9 +35,9 @@ pub(super) fn paths<'a>(survey: &Survey<'a>, held: &PortAllocations, findings: &
     all
 }
 
-/// What one load balancer offers a connection string.
+/// The inputs of connection strings from one load balancer.
 struct BalancerStrings<'a> {
-    /// Its available endpoints, with the N of each, in order of N.
+    /// Its available endpoints with their N, in order of N.
     endpoints: Vec<(u16, &'a VpceId)>,
     /// The ports of a cluster's `mongod`s or `mongos`, by the cluster's name, in target order.
     ports: BTreeMap<&'a ClusterName, Vec<ListenerPort>>,
@@ -65,13 +65,13 @@ impl<'a> BalancerStrings<'a> {
     }
 }
 
-/// The regions of the cluster that no available endpoint leads to.
+/// The regions of the cluster without an available endpoint.
 fn missing(cluster: &Cluster, regions: &BTreeMap<&Region, BalancerStrings<'_>>) -> Vec<Region> {
     let reached = |region: &Region| regions.get(region).is_some_and(|reach| !reach.endpoints.is_empty());
     cluster.regions().into_iter().filter(|region| !reached(region)).collect()
 }
 
-/// Whether some of its regions are reached and some are not: what Atlas reports as an error.
+/// Whether only some of its regions can be reached, which Atlas reports as an error.
 fn is_partly_reached(cluster: &Cluster, regions: &BTreeMap<&Region, BalancerStrings<'_>>) -> bool {
     let missing = missing(cluster, regions).len();
     missing > 0 && missing < cluster.regions().len()
@@ -130,8 +130,8 @@ fn why_unavailable(cluster: &Cluster, regions: &BTreeMap<&Region, BalancerString
     })
 }
 
-/// One path per endpoint for a cluster in a single region, and in regionalized mode, where each endpoint leads to its own
-/// region's `mongos`; else a single path over all regions, numbered 0 whatever the endpoints' own N.
+/// One path per endpoint for a cluster in a single region, and in regionalized mode, where each endpoint reaches its
+/// own region's `mongos`; otherwise a single path over all regions, with N = 0 regardless of the endpoints' own N.
 fn private_paths<'a>(
     project: &Project,
     cluster: &'a Cluster,
@@ -172,8 +172,8 @@ fn private_paths<'a>(
     Ok(paths)
 }
 
-/// The path of strings that were made by name: the chosen endpoints, in those regions of the cluster where one of them is
-/// available. `None` where there is none.
+/// The path of strings that were created by name: the chosen endpoints, in those regions of the cluster where one of
+/// them is available. `None` if there is none.
 fn named_path<'a>(
     project: &Project,
     cluster: &Cluster,

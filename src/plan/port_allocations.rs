@@ -1,4 +1,4 @@
-//! What must outlive the process.
+//! The part of the plan that must outlive the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 use super::ports::PortLedger;
 use crate::model::{GatewayId, ListenerPort, VpceId, VpceServiceId};
 
-/// What must outlive the process: each target's port, and the N in each endpoint's `pl-N` names.
+/// The part of the plan that must outlive the process: each target's port, and the N in each endpoint's `pl-N` names.
 ///
 /// An argument and a result of [`compile`](super::compile()), so that the plan stays pure. Both maps are saved as JSON with
 /// ids as keys, whole or entry by entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PortAllocations {
-    /// The ports of every load balancer that has any.
+    /// The port ledgers of load balancers.
     pub ledgers: BTreeMap<VpceServiceId, PortLedger>,
-    /// The N of every endpoint of a project: unique among the endpoints of a load balancer. An endpoint that exists
-    /// here has been accepted before.
+    /// The N of every endpoint of a project: unique among the endpoints of a load balancer. An endpoint with an entry
+    /// was accepted before.
     pub indexes: BTreeMap<VpceId, u16>,
 }
 
 impl PortAllocations {
-    /// Every port that still drains, with its load balancer.
+    /// Every draining port, with its load balancer.
     pub fn draining(&self) -> impl Iterator<Item = (&VpceServiceId, ListenerPort)> {
         self.ledgers.iter().flat_map(|(service, ledger)| ledger.draining().map(move |port| (service, port)))
     }
 
-    /// `port` of `service` has finished draining: it may be given again. Whether it was draining.
+    /// Releases `port` of `service`, which has finished draining; returns whether it was draining.
     pub fn release(&mut self, service: &VpceServiceId, port: ListenerPort) -> bool {
         let Some(ledger) = self.ledgers.get_mut(service) else { return false };
         let was_draining = ledger.release(port);
@@ -37,7 +37,7 @@ impl PortAllocations {
         was_draining
     }
 
-    /// Lets every draining port that waits for no gateway yet wait for all of `gateways`: each may still have it open.
+    /// Makes every draining port that waits for no gateway yet wait for all of `gateways`, as each may have it open.
     pub fn wait_for(&mut self, gateways: &BTreeSet<GatewayId>) {
         self.ledgers.values_mut().for_each(|ledger| ledger.wait_for(gateways));
     }
@@ -53,7 +53,8 @@ impl PortAllocations {
         self.ledgers.iter().flat_map(of)
     }
 
-    /// `gateway` does not have `port` of `service` open any more; once that holds of every gateway it may be given again.
+    /// Records that `gateway` does not have `port` of `service` open; when no gateway has it open, the port is
+    /// released.
     pub fn acknowledge(&mut self, gateway: &GatewayId, service: &VpceServiceId, port: ListenerPort) {
         let Some(ledger) = self.ledgers.get_mut(service) else { return };
         ledger.acknowledge(gateway, port);
@@ -62,7 +63,7 @@ impl PortAllocations {
         }
     }
 
-    /// Nothing drains: the state of things when a process has just started, as no flow outlives one.
+    /// Releases all draining ports, as when a process has just started: no flow outlives one.
     pub fn release_all(&mut self) {
         let draining: Vec<_> = self.draining().map(|(service, port)| (service.clone(), port)).collect();
         for (service, port) in draining {

@@ -1,4 +1,4 @@
-//! Which target has which port of a load balancer.
+//! Allocates a load balancer's ports to targets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{GatewayId, ListenerPort, PortRange, TargetId};
 
-/// The ports of one load balancer: the port of each target, and the ports that are reserved because flows still use them.
+/// The ports of one load balancer: the port of each target, and the ports that are reserved while their flows drain.
 ///
-/// Saved as JSON, so that a target keeps its port over reloads, restarts and crashes. No two targets share a port and no
-/// target has a draining one: a saved ledger that says otherwise is refused when it is read.
+/// Saved as JSON, so that a target keeps its port over reloads, restarts and crashes. No two targets share a port, and
+/// no target has a draining one: a saved ledger that violates this is refused when it is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "SavedLedger")]
 pub struct PortLedger {
     held: BTreeMap<TargetId, ListenerPort>,
     draining: BTreeSet<ListenerPort>,
-    /// Where several gateways share the ledger: the draining ports that each may still have open.
+    /// If several gateways share the ledger: the draining ports that each may still have open.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     waiting: BTreeMap<GatewayId, BTreeSet<ListenerPort>>,
 }
 
-/// A ledger as it was saved, not yet checked.
+/// A saved ledger, not yet validated.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedLedger {
@@ -30,20 +30,20 @@ struct SavedLedger {
     waiting: BTreeMap<GatewayId, BTreeSet<ListenerPort>>,
 }
 
-/// Why a saved ledger is none.
+/// Why a saved ledger is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
-    /// Two targets have one port.
+    /// Two targets have the same port.
     #[error("port {port} is held by `{first}` and by `{second}`; a port belongs to one target")]
     Shared {
         /// The port.
         port: ListenerPort,
-        /// The target that has it.
+        /// The other target.
         first: TargetId,
         /// The other one.
         second: TargetId,
     },
-    /// A target has a port that drains.
+    /// A target has a draining port.
     #[error("port {port} of `{target}` is draining; no target may have a draining port")]
     Draining {
         /// The port.
@@ -53,38 +53,38 @@ pub enum LedgerError {
     },
 }
 
-/// Why targets got no ports.
+/// Why ports can't be allocated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
     /// There are fewer ports than targets.
     #[error(transparent)]
     Exhausted(#[from] PortsExhausted),
-    /// A move asks for a port that the load balancer may not give.
+    /// A move requests a port outside the load balancer's range.
     #[error("cannot move `{target}` to port {port}: the load balancer's ports are {range}")]
     OutOfRange {
         /// The target.
         target: TargetId,
-        /// The port that was asked for.
+        /// The requested port.
         port: ListenerPort,
-        /// What may be given.
+        /// The range.
         range: PortRange,
     },
-    /// A move asks for another target's port.
+    /// A move requests another target's port.
     #[error("cannot move `{target}` to port {port}: `{holder}` has it; choose a free port")]
     Held {
         /// The target.
         target: TargetId,
-        /// The port that was asked for.
+        /// The requested port.
         port: ListenerPort,
-        /// Who has it.
+        /// The target that has it.
         holder: TargetId,
     },
-    /// A move asks for a port on which flows of an earlier holder still run.
+    /// A move requests a port that still drains.
     #[error("cannot move `{target}` to port {port}: it is still draining; choose a free port or wait")]
     Draining {
         /// The target.
         target: TargetId,
-        /// The port that was asked for.
+        /// The requested port.
         port: ListenerPort,
     },
 }
@@ -93,18 +93,18 @@ pub enum PortError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot give {wanted} targets a port each: {missing} find none in {range} ({draining} ports are draining)")]
 pub struct PortsExhausted {
-    /// The ports that may be given.
+    /// The range of ports.
     pub range: PortRange,
-    /// How many targets need one.
+    /// The number of targets that need a port.
     pub wanted: usize,
-    /// How many of them would have none.
+    /// The number of targets without a port.
     pub missing: usize,
-    /// How many ports still drain.
+    /// The number of draining ports.
     pub draining: usize,
 }
 
 impl PortLedger {
-    /// The port that `target` has.
+    /// The port of `target`.
     #[must_use]
     pub fn port(&self, target: &TargetId) -> Option<ListenerPort> {
         self.held.get(target).copied()
@@ -120,13 +120,13 @@ impl PortLedger {
         self.draining.iter().copied()
     }
 
-    /// Whether nothing is held and nothing drains.
+    /// Whether it has no targets and no draining ports.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.held.is_empty() && self.draining.is_empty()
     }
 
-    /// Ends the draining of `port`; whether it was draining.
+    /// Releases `port`; returns whether it was draining.
     pub fn release(&mut self, port: ListenerPort) -> bool {
         for ports in self.waiting.values_mut() {
             ports.remove(&port);
@@ -135,7 +135,7 @@ impl PortLedger {
         self.draining.remove(&port)
     }
 
-    /// Lets every draining port that waits for no gateway yet wait for all of `gateways`.
+    /// Makes every draining port that waits for no gateway yet wait for all of `gateways`.
     pub(super) fn wait_for(&mut self, gateways: &BTreeSet<GatewayId>) {
         let waited_for: BTreeSet<_> = self.waiting.values().flatten().copied().collect();
         let new: BTreeSet<_> = self.draining.difference(&waited_for).copied().collect();
@@ -149,7 +149,7 @@ impl PortLedger {
         self.waiting.get(gateway).into_iter().flatten().copied()
     }
 
-    /// `gateway` does not have `port` open any more; it is released once that holds of every gateway.
+    /// Records that `gateway` does not have `port` open; when no gateway has it open, the port is released.
     pub(super) fn acknowledge(&mut self, gateway: &GatewayId, port: ListenerPort) {
         let Some(ports) = self.waiting.get_mut(gateway) else { return };
         ports.remove(&port);
@@ -184,17 +184,17 @@ impl TryFrom<SavedLedger> for PortLedger {
     }
 }
 
-/// Gives every wanted target a listener port.
+/// Allocates a listener port to every wanted target.
 ///
 /// A target keeps the port that `ledger` records for it, so a client's connection string outlives a reload (even when
-/// the range has changed since); a target in `moves` takes the port asked for; the others take the lowest free ports, in
-/// target order. The ports of targets that are gone or moved away drain. A port that was anybody's before the call is
-/// never given in it, so two targets cannot swap. Moves of targets that aren't wanted have no effect. The answer depends
-/// on the arguments alone.
+/// the range has changed since); a target in `moves` gets the requested port; the others get the lowest free ports, in
+/// target order. The ports of removed or moved targets drain. A port that was in use before the call is not reassigned
+/// in it, so two targets can't swap. Moves of targets that aren't wanted have no effect. The result depends only on the
+/// arguments.
 ///
 /// # Errors
 ///
-/// Every [`PortError`]; nothing is then assigned.
+/// Every [`PortError`]; then nothing is allocated.
 pub fn allocate(
     range: PortRange,
     ledger: &PortLedger,
@@ -411,7 +411,7 @@ mod tests {
     }
 
     proptest! {
-        /// Under any sequence of additions, removals, moves and releases.
+        /// For any sequence of additions, removals, moves and releases.
         #[test]
         fn ports_stick_and_are_distinct_and_no_target_has_a_draining_one(
             steps in prop::collection::vec(

@@ -1,4 +1,4 @@
-//! What holds whatever is wanted: a random walk over desired states, sensible and not.
+//! Invariants of the plan, tested by a random walk over valid and invalid desired states.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::model::{
     ZoneRecord,
 };
 
-/// One change to what is wanted. The numbers choose what it concerns; whatever they are, it can be made.
+/// A change of the desired state. The numbers choose the affected object, and any number is valid.
 #[derive(Debug, Clone)]
 enum DesiredEdit {
     AddCluster { kind: u8, nodes: u8, host: u16, label: bool },
@@ -278,7 +278,7 @@ fn apply(desired: &mut Desired, edit: DesiredEdit) {
     }
 }
 
-/// What every snapshot promises.
+/// Invariants of every snapshot.
 fn check_snapshot(desired: &Desired, snapshot: &Snapshot, held: &PortAllocations) {
     let mut ports = BTreeSet::new();
     for target in &snapshot.targets {
@@ -350,8 +350,8 @@ fn check_diff(old: &Snapshot, new: &Snapshot) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever is wanted is planned or refused, never anything else; ports and indexes stick and are distinct; old and
-    /// diff make new; what is held survives being saved.
+    /// Any desired state is planned or refused; ports and indexes are sticky and distinct; the diff turns the old
+    /// listeners into the new ones; allocations survive being saved.
     #[test]
     fn a_plan_keeps_its_promises_whatever_is_wanted(
         app in any::<bool>(),
@@ -379,8 +379,8 @@ proptest! {
                 }
                 Err(errors) => {
                     prop_assert!(!errors.as_slice().is_empty());
-                    // As control does: a refused change leaves everything as it was. Sometimes the walk goes on from
-                    // the refused state instead, to see mistakes in company.
+                    // As in control, a refused change has no effect. Sometimes the walk continues from the refused
+                    // state instead, to combine mistakes.
                     if n % 4 != 0 {
                         desired = before;
                     }

@@ -1,7 +1,7 @@
-//! What the two services and the network allow, and why not.
+//! The rules of Atlas, App Services, AWS and the network, with the reasons for refusals.
 //!
-//! Every rule is checked on every call, so that all mistakes are reported at once. The rules don't change anything;
-//! whatever passes them can be compiled.
+//! Every rule is checked on every call, so that all mistakes are reported at once. The rules change nothing; a state
+//! that satisfies them can be compiled.
 
 mod apps;
 mod network;
@@ -19,7 +19,7 @@ pub use placement::may_disable_regional_mode;
 pub(super) use apps::is_paired;
 pub(super) use private_zones::owner;
 
-/// Checks everything.
+/// Checks all rules.
 pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
     network::check(survey, held, findings);
     placement::check(survey, held, findings);
@@ -27,7 +27,7 @@ pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut 
     private_zones::check(survey, findings);
 }
 
-/// Refuses the second and every further one of `ids`, as `what`.
+/// Refuses duplicates in `ids`; `what` is the kind of object.
 fn distinct<I: Ord + ToString>(
     what: &'static str,
     ids: impl IntoIterator<Item = I>,
@@ -526,7 +526,7 @@ mod tests {
         );
     }
 
-    /// As in AWS, until both have endpoints; names are answered as the one with endpoints sees them.
+    /// As in AWS, until both have endpoints; names are resolved as in the one with endpoints.
     #[test]
     fn vpcs_may_overlap_while_one_has_no_endpoint() {
         let mut desired = documented();

@@ -1,4 +1,4 @@
-//! What the plan comes to: one immutable picture that the data plane, DNS and the views read.
+//! The result of the plan: an immutable snapshot that the data plane, DNS and the views read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -20,23 +20,23 @@ use crate::model::{
 #[schemars(inline)]
 pub struct Generation(pub u64);
 
-/// Everything the data plane, DNS and the views need, frozen at one moment.
+/// Everything that the data plane, DNS and the views need.
 ///
 /// Immutable: a change is a new snapshot with the next [`Generation`]. Every listener address appears once, and every
-/// member that an endpoint's listener names is in `targets`; `compile` is the only constructor and ensures both.
+/// member of an endpoint's listener is in `targets`; `compile` is the only constructor and ensures both.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Which snapshot.
+    /// Its number.
     pub generation: Generation,
-    /// Listeners by the address that they are bound to.
+    /// Listeners by address.
     pub listeners: BTreeMap<SocketAddr, Arc<Listener>>,
     /// Addressable targets, in order of load balancer and port.
     pub targets: Vec<TargetView>,
-    /// Removed targets whose ports still drain: no connection string names them, and they have no slots.
+    /// Removed targets whose ports still drain: they are in no connection string, and do not count.
     pub leaving: Vec<TargetView>,
-    /// The zones that endpoints of projects' load balancers are in, in order of load balancer and zone.
+    /// The zones with endpoints of projects' load balancers, in order of load balancer and zone.
     pub zones: Vec<ZoneView>,
-    /// Faults that have begun or are to begin, by name.
+    /// Faults that have begun or will begin, by name.
     pub faults: Vec<Arc<Fault>>,
     /// Interface endpoints, available or not.
     pub endpoints: BTreeMap<VpceId, Arc<EndpointGate>>,
@@ -44,42 +44,43 @@ pub struct Snapshot {
     pub strings: Vec<ClusterStrings>,
     /// The DNS views.
     pub dns: Arc<DnsView>,
-    /// App Services' apps, and the addresses of their front.
+    /// App Services' apps and their listeners.
     pub apps: Arc<AppsView>,
-    /// The networks of every endpoint service: connections from there are refused on every address of the gateway.
+    /// The networks of every endpoint service: connections from them are refused on every address of the gateway.
     pub service_side: Arc<CidrSet>,
     /// Notices: what is allowed but probably not intended.
     pub notices: Vec<String>,
-    /// Where several gateways share the state: the claims whose addresses this one listens at; `None`: it listens at all.
+    /// If several gateways share the state: the claims that this one serves; `None`: it serves all addresses.
     pub served_here: Option<BTreeSet<ClaimId>>,
 }
 
 impl Snapshot {
-    /// Whether this gateway listens at the addresses of a claim.
+    /// Whether this gateway serves a claim.
     #[must_use]
     pub fn serves(&self, claim: &str) -> bool {
         self.served_here.as_ref().is_none_or(|claims| claims.contains(claim))
     }
 }
 
-/// A socket to accept on, who may use it, and where its flows go. Compared by value: unequal means retarget.
+/// A listening socket, its access rules, and the targets of its flows. Compared by value: a difference causes a
+/// retarget.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// Where it is bound.
+    /// The address.
     pub address: SocketAddr,
-    /// Who may use it.
+    /// The access rules.
     pub gate: Gate,
-    /// Where its flows go.
+    /// The targets of its flows.
     pub group: Arc<TargetGroup>,
-    /// The zone of the address it is bound to.
+    /// The zone of its address.
     pub zone: Zone,
-    /// What a client's SYN meets.
+    /// How a SYN is answered.
     pub answer: ListenerMode,
-    /// The zone is lost: what flows through its address stands still.
+    /// Whether its zone is in outage: flows through its address are frozen.
     pub outage: bool,
     /// Faults that may affect its flows.
     pub faults: Vec<Arc<Fault>>,
-    /// Until when this gateway may take connections here.
+    /// The lease under which this gateway may accept connections here.
     pub lease: Lease,
 }
 
@@ -94,27 +95,27 @@ impl Listener {
     }
 }
 
-/// What a client's SYN meets at a listener: on the real load balancer it is the target that answers it.
+/// How a SYN to a listener is answered; on a real load balancer the target answers it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ListenerMode {
-    /// A connection.
+    /// With a connection.
     #[default]
     Accept,
-    /// RST: whatever target would take the flow refuses it.
+    /// With RST: the target of the flow refuses it.
     Refuse,
-    /// Nothing: whatever target would take the flow is silent.
+    /// Not at all: the target of the flow is silent.
     Ignore,
 }
 
-/// Who may use a listener.
+/// The access rules of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
     /// The private path: through an interface endpoint.
     Endpoint(Arc<EndpointGate>),
     /// The public path: the standard string's address, for clients on the IP access list.
     Public {
-        /// Who may.
+        /// The IP access list.
         access_list: Arc<AccessList>,
     },
 }
@@ -130,26 +131,26 @@ impl Gate {
     }
 }
 
-/// An interface endpoint as admission sees it.
+/// An interface endpoint with its resolved access rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EndpointGate {
     /// Its id.
     pub id: VpceId,
-    /// The VPC it is in.
+    /// Its VPC.
     pub vpc: VpcId,
-    /// The service it leads to.
+    /// Its service.
     pub service: ServiceName,
-    /// Where it is in its life.
+    /// Its state.
     pub state: EndpointState,
     /// Its addresses by zone.
     pub addresses: Vec<GateAddress>,
     /// Its regional DNS name.
     pub regional_name: Option<DnsName>,
-    /// The endpoint's VPC.
+    /// The networks of its VPC.
     pub vpc_cidrs: CidrSet,
-    /// VPCs peered with it.
+    /// The networks of peered VPCs.
     pub peered: CidrSet,
-    /// Networks joined to it by Direct Connect or VPN.
+    /// The networks connected by Direct Connect or VPN.
     pub on_premises: CidrSet,
     /// The ingress rules of its security groups, and the egress rules of the clients' groups.
     pub rules: SecurityRules,
@@ -171,31 +172,32 @@ pub struct GateAddress {
 /// Security groups resolved into networks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct SecurityRules {
-    /// The endpoint's groups: a client passes when one of these holds it and the port.
+    /// The endpoint's groups: a client passes when one of these rules contains it and the port.
     pub ingress: Vec<ResolvedRule>,
-    /// The clients' groups: a client that carries groups passes when one of these holds the endpoint's address and port.
+    /// The clients' groups: a client with groups passes when one of their rules contains the endpoint's address and
+    /// port.
     pub clients: Vec<ClientGroup>,
 }
 
 /// Ports and networks of one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ResolvedRule {
-    /// The ports it lets through.
+    /// The allowed ports.
     pub ports: PortRange,
-    /// The far side.
+    /// The allowed peers.
     pub cidrs: CidrSet,
 }
 
-/// A security group that clients carry.
+/// A security group of clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ClientGroup {
-    /// Who carries it.
+    /// Its members.
     pub members: CidrSet,
     /// Its egress rules.
     pub egress: Vec<ResolvedRule>,
 }
 
-/// Where a listener's flows may go.
+/// The targets of a listener's flows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetGroup {
     /// The load balancer.
@@ -204,31 +206,31 @@ pub struct TargetGroup {
     pub target: TargetId,
     /// Its members: one process, or all `mongos` of an optimized sharded cluster. In order of name.
     pub members: Vec<Member>,
-    /// Put a PROXY protocol v2 header in front of every flow.
+    /// Start every flow with a PROXY protocol v2 header.
     pub proxy_protocol: bool,
-    /// Longest silence both ways.
+    /// Idle time-out of a flow.
     pub idle_timeout: Duration,
-    /// How long a member may take to answer a new flow.
+    /// Connect time-out of a member.
     pub connect_timeout: Duration,
-    /// How long flows may last once the group or the listener goes.
+    /// How long flows may last after the group or the listener is removed.
     pub deregistration_delay: Duration,
     /// Whether that delay cuts the flows of a deregistered target.
     pub terminate_on_deregistration: bool,
     /// Whether the flows of a member that becomes unhealthy are reset, unless the group fails open.
     pub terminate_on_unhealthy: bool,
-    /// With fewer healthy members the group fails open.
+    /// Minimum number of healthy members; below it the group fails open.
     pub routing_minimum: Minimum,
-    /// Bytes a second that one endpoint address may carry each way.
+    /// Bandwidth of one endpoint address in each direction, in bytes per second.
     pub bandwidth_cap: Option<u64>,
-    /// Load balancers whose PROXY header is taken.
+    /// Load balancers whose PROXY header is accepted.
     pub proxy_sources: CidrSet,
-    /// Flows that one member may hold at once.
+    /// Maximum number of flows of one member.
     pub flows_per_target: usize,
-    /// Connections that one member takes, by its cluster's limit; `None`: as many as it will.
+    /// Maximum number of connections of one member, by its cluster's limit; `None`: no limit.
     pub connections_per_member: Option<usize>,
-    /// Use members of other zones than the listener's too.
+    /// Use members of all zones, not only the listener's.
     pub cross_zone: bool,
-    /// Addresses to dial from, in turn; empty: the kernel's choice.
+    /// Source addresses of connections to members, in turn; empty: the kernel's choice.
     pub source_addresses: Vec<IpAddr>,
 }
 
@@ -239,21 +241,21 @@ pub struct Member {
     pub name: String,
     /// Its zone.
     pub zone: Zone,
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
-    /// The host name that led there; nothing where the config has the address.
+    /// The host name that resolved to it; null if the config has the address.
     pub host: Option<DnsName>,
     /// Its health.
     pub state: TargetState,
-    /// Why the latest connection to it failed; `None` when it came about.
+    /// Why the latest connection to it failed; null when it succeeded.
     pub reach: Option<ConnectError>,
-    /// An operator shifted away from its zone: it gets no new flow.
+    /// An operator shifted traffic away from its zone: it gets no new flow.
     pub shifted: bool,
-    /// A fault makes it unreachable; `reach` says how.
+    /// A fault makes it unreachable; `reach` has the error.
     pub faulted: bool,
 }
 
-/// A process whose host name is not resolved: it is no member until it is.
+/// A process whose host name is not resolved, so it is not a member yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct UnresolvedMember {
     /// Its name in the cluster.
@@ -277,17 +279,17 @@ pub struct TargetView {
     pub id: TargetId,
     /// Its cluster.
     pub cluster: ClusterName,
-    /// What it is: `mongod`, `mongos`, `mongos (optimized)`, `bi-connector`.
+    /// Its kind: `mongod`, `mongos`, `mongos (optimized)`, `bi-connector`.
     pub kind: TargetKind,
     /// Its port on the load balancer.
     pub port: ListenerPort,
     /// The processes behind it.
     pub members: Vec<Member>,
-    /// Those whose host names are not resolved.
+    /// The processes whose host names are not resolved.
     pub unresolved: Vec<UnresolvedMember>,
-    /// Its state: `healthy` when a member is, and so on down.
+    /// The best state of its members.
     pub state: TargetState,
-    /// Its cluster is paused: the port is kept, nothing listens.
+    /// Whether its cluster is paused: the port is kept, nothing listens.
     pub paused: bool,
 }
 
@@ -300,15 +302,15 @@ pub struct ZoneView {
     pub zone: Zone,
     /// Whether every group has enough healthy targets for it (NLB: ZonalHealthStatus).
     pub healthy: bool,
-    /// Whether an operator shifted away from it.
+    /// Whether an operator shifted traffic away from it.
     pub shifted: bool,
-    /// Its addresses were found not to answer clients.
+    /// Whether its addresses were found not to answer clients.
     pub silent: bool,
-    /// No gateway of those that share the state serves its addresses.
+    /// Whether none of the gateways that share the state serves its addresses.
     pub unserved: bool,
-    /// Its addresses do not answer: they are silent, unserved, or in a `zone-outage`.
+    /// Whether its addresses do not answer: they are silent, unserved, or in a `zone-outage`.
     pub lost: bool,
-    /// Groups that have too few healthy targets for it.
+    /// Groups with too few healthy targets for it.
     pub unhealthy_targets: Vec<TargetId>,
     /// The endpoints' addresses in it, in order of endpoint.
     pub addresses: Vec<ZoneAddress>,
@@ -321,21 +323,21 @@ pub struct ZoneAddress {
     pub endpoint: VpceId,
     /// The address.
     pub ip: IpAddr,
-    /// Whether DNS answers it.
+    /// Whether it is in DNS.
     pub in_dns: bool,
-    /// Why DNS answers it; nothing where it does not.
+    /// Why it is in DNS; null if it is not.
     pub dns_answer: Option<DnsAnswer>,
 }
 
-/// Why DNS answers the addresses of an endpoint that it answers. All but the first are fail-open.
+/// Why addresses of an endpoint are in DNS. All reasons but the first are fail-open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DnsAnswer {
     /// Their zones are healthy.
     HealthyZones,
-    /// No zone is healthy: those that are not lost and not shifted away from are answered.
+    /// No zone is healthy: those that are neither lost nor shifted away from are in DNS.
     NoHealthyZone,
-    /// All other zones are lost: those that were shifted away from are answered.
+    /// All other zones are lost: those that were shifted away from are in DNS.
     ShiftedZonesAlone,
     /// Every zone is lost.
     EveryZoneLost,
@@ -348,10 +350,10 @@ impl DnsAnswer {
         self != Self::HealthyZones
     }
 
-    /// The ways to fail open.
+    /// The fail-open reasons.
     pub const FAIL_OPEN: [Self; 3] = [Self::NoHealthyZone, Self::ShiftedZonesAlone, Self::EveryZoneLost];
 
-    /// The lower-case name in metrics.
+    /// The name in metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -375,13 +377,14 @@ impl DnsAnswer {
 }
 
 impl ZoneView {
-    /// Why DNS answers addresses of this zone though that is no healthy answer; `None`: it does not, or they are healthy.
+    /// Why addresses of this zone are in DNS although it is not healthy; `None`: they are not in DNS, or the zone is
+    /// healthy.
     #[must_use]
     pub fn fail_open(&self) -> Option<DnsAnswer> {
         self.addresses.iter().filter_map(|address| address.dns_answer).find(|answer| answer.is_fail_open())
     }
 
-    /// Why the zone's addresses are not answered, as the end of a sentence; `None`: no reason is known.
+    /// Why the zone's addresses are not in DNS, as the end of a sentence; `None`: no reason is known.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         if self.shifted {
@@ -399,7 +402,7 @@ impl ZoneView {
     }
 }
 
-/// What an addressable target is.
+/// The kind of an addressable target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TargetKind {
@@ -422,21 +425,21 @@ pub struct ClusterStrings {
     pub cluster: ClusterName,
     /// `mongodb+srv://…` on the public path.
     pub standard_srv: String,
-    /// `mongodb://…` on the public path: the nodes that have a public address.
+    /// `mongodb://…` on the public path: the nodes with a public address.
     pub standard: String,
-    /// Whether a node has a public address. Without one the standard strings are those that Atlas' API has for the cluster, and
-    /// their names do not exist.
+    /// Whether a node has a public address. Otherwise the standard strings are those in Atlas' API, but their names do
+    /// not exist.
     pub is_public: bool,
-    /// One entry per group of endpoints that are reached together. Empty with the reason in `unavailable`.
+    /// One entry for each group of endpoints that are used together. If there is none, `unavailable` has the reason.
     pub private: Vec<PrivateStrings>,
     /// Why there are no private strings.
     pub unavailable: Option<String>,
 }
 
-/// Private endpoint-aware connection strings, as Atlas' API has them.
+/// Private endpoint-aware connection strings, as in Atlas' API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct PrivateStrings {
-    /// Of strings that were made by name, `privateEndpointConnectionStrings`: the unique part of their host names.
+    /// For strings that were created by name, `privateEndpointConnectionStrings`: the unique part of their host names.
     pub slug: Option<String>,
     /// `MONGOD` or `MONGOS`.
     #[schemars(extend("enum" = ["MONGOD", "MONGOS"]))]
@@ -447,7 +450,7 @@ pub struct PrivateStrings {
     pub srv_connection_string: String,
     /// `mongodb+srv://…-lb…`, for a sharded cluster with optimized strings.
     pub srv_shard_optimized_connection_string: Option<String>,
-    /// The endpoints that they lead through.
+    /// The endpoints that they use.
     pub endpoints: Vec<(VpceId, Region)>,
 }
 
@@ -458,20 +461,20 @@ pub struct DnsView {
     pub public: BTreeMap<DnsName, DnsZone>,
     /// VPCs, in the order in which a source is looked up.
     pub vpcs: Vec<VpcDns>,
-    /// Sources that are never answered: the service's side.
+    /// Sources that are always refused: the service's side.
     pub refused: CidrSet,
-    /// Failures that were asked for.
+    /// Active DNS faults.
     pub faults: Vec<DnsFault>,
 }
 
-/// A failure of the resolver that was asked for.
+/// An active DNS fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsFault {
-    /// How, how often, with which seed.
+    /// Its share and seed.
     pub fault: Arc<Fault>,
-    /// What it does.
+    /// Its response.
     pub answer: DnsFailure,
-    /// For whom; `None`: for everybody.
+    /// The affected clients; `None`: all.
     pub clients: Option<CidrSet>,
 }
 
@@ -480,9 +483,9 @@ pub struct DnsFault {
 pub struct VpcDns {
     /// The VPC.
     pub vpc: VpcId,
-    /// Who asks it: the VPC's own networks.
+    /// Its clients: the VPC's own networks.
     pub clients: CidrSet,
-    /// `enableDnsSupport`: off, nothing is answered.
+    /// `enableDnsSupport`; if off, it does not answer.
     pub enabled: bool,
     /// Private hosted zones by apex; empty unless both DNS attributes are on.
     pub private: BTreeMap<DnsName, DnsZone>,
@@ -502,17 +505,18 @@ pub struct RecordSets {
     pub addresses: BTreeSet<IpAddr>,
     /// CNAME: excludes everything else.
     pub cname: Option<DnsName>,
-    /// SRV: port and target; priority and weight are 0, as Atlas has them.
+    /// SRV: port and target; priority and weight are 0, as in Atlas' records.
     pub srv: Vec<(ListenerPort, DnsName)>,
     /// TXT: one string.
     pub txt: Option<String>,
 }
 
 impl TargetGroup {
-    /// Whether `member` is one of those that a node in `zone` may use at all.
+    /// Whether a node in `zone` may use `member`.
     ///
-    /// What comes through an endpoint in another region arrives at a zone of AWS's choice, so all are meant there.
-    /// A draining member gets no new flow, and none in a zone that was shifted away from (*Zonal shift*).
+    /// Connections through an endpoint in another region arrive at a zone of AWS's choice, so there all members may be
+    /// used. A draining member gets no new flow, and none gets one in a zone that was shifted away from (*Zonal
+    /// shift*).
     #[must_use]
     pub fn is_registered(&self, member: &Member, zone: &Zone) -> bool {
         !matches!(member.state, TargetState::Draining | TargetState::Unused)
@@ -520,17 +524,17 @@ impl TargetGroup {
             && (self.cross_zone || member.zone == *zone || !member.zone.is_in_region_of(zone))
     }
 
-    /// Whether a node in `zone` spreads flows over all members, as too few are healthy (*Target groups*, unhealthy
-    /// state routing).
+    /// Whether a node in `zone` uses all members because too few are healthy (*Target groups*, unhealthy state
+    /// routing).
     #[must_use]
     pub fn fails_open(&self, zone: &Zone) -> bool {
         let registered = || self.members.iter().filter(|member| self.is_registered(member, zone));
         let healthy = registered().filter(|member| member.state == TargetState::Healthy).count();
-        // The routing minimum has no `off`: with no healthy target, all are used.
+        // The routing minimum has no `off`: without a healthy target, all are used.
         healthy == 0 || self.routing_minimum.is_missed(healthy, registered().count())
     }
 
-    /// What a SYN at an address in `zone` would meet, were it passed on to a target.
+    /// The mode of a listener in `zone`: how a target would answer the SYN.
     #[must_use]
     pub fn answer(&self, zone: &Zone) -> ListenerMode {
         let open = self.fails_open(zone);
@@ -544,7 +548,7 @@ impl TargetGroup {
         }
         let mut answers = fitting.map(|member| match (member.reach, member.state) {
             (Some(ConnectError::Refused), _) => ListenerMode::Refuse,
-            // One slow probe is no silence: the checks must have failed as often as their threshold says.
+            // One slow probe does not make a target silent: the checks must have failed as often as their threshold.
             (Some(ConnectError::TimedOut | ConnectError::NoRoute), state)
                 if member.faulted || state == TargetState::Unhealthy =>
             {
@@ -558,7 +562,7 @@ impl TargetGroup {
 }
 
 impl EndpointGate {
-    /// Where a connection from `source` to this endpoint comes from. `service_side` goes before everything.
+    /// The origin of a connection from `source` to this endpoint. `service_side` takes precedence.
     #[must_use]
     pub fn origin(&self, source: IpAddr, service_side: &CidrSet) -> Origin {
         if service_side.contains(source) {

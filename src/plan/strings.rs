@@ -1,4 +1,4 @@
-//! Connection strings, and the host names that they are made of.
+//! Connection strings, and the host names in them.
 //!
 //! Sources: Atlas, "Set Up a Private Endpoint" (the dash form, word for word), "Private Endpoint-Aware Connection
 //! Strings" and the FAQ on connection string changes (the dot form, optimized strings, regionalized mode).
@@ -13,17 +13,17 @@ use crate::model::{
 /// The domain of every Atlas host name.
 const DOMAIN: &str = "mongodb.net";
 
-/// Where a `mongod` listens on the standard path.
+/// The port of a `mongod` on the standard path.
 const MONGOD_PORT: u16 = 27017;
 
-/// Where a `mongos` listens on the standard path.
+/// The port of a `mongos` on the standard path.
 const MONGOS_PORT: u16 = 27016;
 
 /// The host names of a cluster.
 ///
-/// The older dash form puts the label behind the first part of one DNS label, `cluster0-pl-0-k45tj.mongodb.net`; the
-/// newer dot form makes a domain of it, `cluster0-pl-0.k45tj.mongodb.net`. The marker `-lb` ends the first DNS label in
-/// both, so it follows the label in the one and precedes it in the other.
+/// The older dash form puts the label after the first part of one DNS label, `cluster0-pl-0-k45tj.mongodb.net`; the
+/// newer dot form makes it a domain, `cluster0-pl-0.k45tj.mongodb.net`. The suffix `-lb` ends the first DNS label in
+/// both, so it follows the label in one form and precedes it in the other.
 pub(super) struct ClusterHosts<'a> {
     cluster: &'a Cluster,
     name: String,
@@ -52,8 +52,9 @@ impl<'a> ClusterHosts<'a> {
         self.join(&[self.name.as_str(), "-", &node.to_ascii_lowercase()].concat(), "")
     }
 
-    /// `cluster0-pl-0-k45tj.mongodb.net`: the seed list's name on the private path; with a region where each region has
-    /// its own. A cluster in Google Cloud alone has `psc` there. Source: Atlas, *Private Endpoint-Aware Connection Strings*.
+    /// `cluster0-pl-0-k45tj.mongodb.net`: the seed list's name on the private path; with a region if each region has a
+    /// separate one. A cluster in Google Cloud only has `psc` instead. Source: Atlas, *Private Endpoint-Aware
+    /// Connection Strings*.
     pub(super) fn private(&self, index: u16, region: Option<&Region>, optimized: bool) -> Result<DnsName, RuleError> {
         let region = region.map(|region| format!("-{region}")).unwrap_or_default();
         let google = self.cluster.regions().iter().all(|region| region.cloud() == Some(Cloud::Gcp));
@@ -62,7 +63,7 @@ impl<'a> ClusterHosts<'a> {
     }
 
     /// `pl-0-us-east-1-k45tj.mongodb.net`: the host of every process of a region; they differ by port. Other clouds'
-    /// regions are marked, `pl-0-us-east1-gcp`, `pl-0-westeurope-azure`.
+    /// regions have a suffix: `pl-0-us-east1-gcp`, `pl-0-westeurope-azure`.
     pub(super) fn private_host(&self, index: u16, region: &Region) -> Result<DnsName, RuleError> {
         let cloud = match region.cloud() {
             None => "",
@@ -72,18 +73,18 @@ impl<'a> ClusterHosts<'a> {
         self.join(&format!("pl-{index}-{region}{cloud}"), "")
     }
 
-    /// `cluster0-cs-1a2b3c4d-k45tj.mongodb.net`: the seed list's name of strings that were made by name. Atlas has not
-    /// published the form; it follows that of `pl`.
+    /// `cluster0-cs-1a2b3c4d-k45tj.mongodb.net`: the seed list's name of strings that were created by name. Atlas has
+    /// not published the format; this one follows that of `pl`.
     pub(super) fn named(&self, slug: &str, optimized: bool) -> Result<DnsName, RuleError> {
         self.join(&format!("{}-cs-{slug}", self.name), if optimized { "-lb" } else { "" })
     }
 
-    /// `cs-1a2b3c4d-us-east-1-k45tj.mongodb.net`: the same for a region's processes.
+    /// `cs-1a2b3c4d-us-east-1-k45tj.mongodb.net`: the host of a region's processes.
     pub(super) fn named_host(&self, slug: &str, region: &Region) -> Result<DnsName, RuleError> {
         self.join(&format!("cs-{slug}-{region}"), "")
     }
 
-    /// Whether every name can be made.
+    /// Checks that all names are valid.
     pub(super) fn check(&self, project: &Project) -> Result<(), RuleError> {
         self.zone()?;
         self.standard()?.prefixed("_mongodb._tcp").map_err(|_| RuleError::HostName(self.name.clone()))?;
@@ -114,35 +115,35 @@ fn parse(text: String) -> Result<DnsName, RuleError> {
     text.parse().map_err(|_| RuleError::HostName(text))
 }
 
-/// The ways to a cluster, by name; strings and DNS records are two ways of writing them down.
+/// The paths to a cluster, by name; connection strings and DNS records are two notations of them.
 pub(super) struct Paths<'a> {
     pub(super) project: &'a ProjectId,
     pub(super) cluster: &'a Cluster,
-    /// The zone of every name here.
+    /// The zone of all names.
     pub(super) zone: DnsName,
     /// The seed list's name on the standard path.
     pub(super) standard: DnsName,
     /// The nodes' names on the standard path.
     pub(super) nodes: Vec<(DnsName, &'a Node)>,
-    /// The private path, once for every group of endpoints that are reached together.
+    /// The private path, one for each group of endpoints that are used together.
     pub(super) private: Vec<PrivatePath<'a>>,
     /// Why there is no private path.
     pub(super) unavailable: Option<String>,
 }
 
-/// One group of endpoints that are reached together.
+/// A group of endpoints that are used together.
 pub(super) struct PrivatePath<'a> {
-    /// For strings that were made by name: their unique part.
+    /// For strings that were created by name: their unique part.
     pub(super) slug: Option<&'a str>,
     /// The seed list's name.
     pub(super) name: DnsName,
-    /// Whether the load balancer spreads the connections.
+    /// Whether it is load-balanced.
     pub(super) optimized: bool,
     /// A host per region, with its endpoint and the targets' ports.
     pub(super) hosts: Vec<PrivateHost<'a>>,
 }
 
-/// What leads to one region's targets.
+/// A host for one region's targets.
 pub(super) struct PrivateHost<'a> {
     pub(super) name: DnsName,
     pub(super) endpoint: &'a VpceId,
@@ -151,10 +152,10 @@ pub(super) struct PrivateHost<'a> {
 }
 
 impl Paths<'_> {
-    /// The options that a seed list's TXT record carries.
+    /// The options in a seed list's TXT record.
     ///
-    /// Drivers allow `authSource`, `replicaSet` and `loadBalanced` there and nothing else (MongoDB specifications,
-    /// *Initial DNS Seedlist Discovery*).
+    /// Drivers allow only `authSource`, `replicaSet` and `loadBalanced` there (MongoDB specifications, *Initial DNS
+    /// Seedlist Discovery*).
     pub(super) fn options(&self, optimized: bool) -> String {
         match &self.cluster.kind {
             ClusterKind::ReplicaSet { set_name } => format!("authSource=admin&replicaSet={set_name}"),
@@ -163,7 +164,7 @@ impl Paths<'_> {
         }
     }
 
-    /// Where a node listens on the standard path.
+    /// The port of a node on the standard path.
     pub(super) fn standard_port(&self, node: &Node) -> u16 {
         let usual = if self.cluster.is_sharded() { MONGOS_PORT } else { MONGOD_PORT };
         node.public_address.map_or(usual, |address| address.port())
@@ -171,7 +172,7 @@ impl Paths<'_> {
 
     /// The connection strings.
     ///
-    /// A cluster with optimized strings has one port, so its seed-list string and its standard string lead there too.
+    /// A cluster with optimized strings has one port, so its seed list and its standard string use that too.
     pub(super) fn strings(&self) -> ClusterStrings {
         let is_public = self.nodes.iter().any(|(_, node)| node.public_address.is_some());
         let listed = self.nodes.iter().filter(|(_, node)| !is_public || node.public_address.is_some());
@@ -230,7 +231,7 @@ mod tests {
         desired
     }
 
-    /// A9, A10, A12: the documentation's strings, letter by letter.
+    /// A9, A10, A12: the strings of MongoDB's documentation, verbatim.
     #[test]
     fn a_replica_set_in_the_dash_form_has_the_documented_strings() {
         let strings = &strings(&documented())[0];
@@ -295,7 +296,7 @@ mod tests {
         assert_eq!(private.srv_shard_optimized_connection_string, None);
     }
 
-    /// A16. The marker's place differs: behind the label in the one form, before it in the other.
+    /// A16. The suffix follows the label in one form, and precedes it in the other.
     #[test]
     fn an_optimized_sharded_cluster_has_one_port_behind_its_lb_name() {
         let mut desired = sharded_in(&["us-east-1a", "us-east-1b"], true);
@@ -329,7 +330,7 @@ mod tests {
         assert_eq!(strings.private[0].endpoints, regions);
     }
 
-    /// A18: connection strings change when regional mode is switched on.
+    /// A18: connection strings change when regional mode is enabled.
     #[test]
     fn in_regional_mode_each_endpoint_has_strings_of_its_own_region() {
         let mut desired = sharded_in(&["us-east-1a", "us-west-2a", "us-west-2b"], false);

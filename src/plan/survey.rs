@@ -1,4 +1,4 @@
-//! The desired state, looked up by id once and then by everyone.
+//! An index of the desired state.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,32 +13,32 @@ use crate::model::{
     InterfaceEndpoint, IpAddressType, Project, Region, TargetId, TargetState, Vpc, VpcId, VpceId, VpceServiceId, Zone,
 };
 
-/// The desired state by id.
+/// The desired state, indexed by id.
 pub(super) struct Survey<'a> {
-    /// What was surveyed.
+    /// The indexed state.
     pub(super) desired: &'a Desired,
-    /// Every endpoint service; of two with one id, the first.
+    /// Every endpoint service; of two with the same id, the first.
     pub(super) providers: BTreeMap<&'a VpceServiceId, ServiceOwner<'a>>,
-    /// The interface endpoints that lead to each, by id. Removed ones are left out.
+    /// The interface endpoints of each service, by id, without removed ones.
     pub(super) endpoints: BTreeMap<&'a VpceServiceId, Vec<&'a InterfaceEndpoint>>,
     /// The addressable targets of each project's services, in target order.
     pub(super) targets: BTreeMap<&'a VpceServiceId, Vec<Addressable<'a>>>,
-    /// A cache by load balancer and zone: every address asks, and each answer looks at all targets.
+    /// A cache by load balancer and zone, as every address needs a result that depends on all targets.
     ill: RefCell<UnhealthyByZone>,
 }
 
 /// The targets without enough healthy members for a zone's node.
 type UnhealthyByZone = BTreeMap<(VpceServiceId, Zone), Rc<[TargetId]>>;
 
-/// Whether a zone's addresses are meant.
+/// Whether a zone's addresses are included.
 type ZoneFilter<'a> = &'a dyn Fn(&Zone) -> bool;
 
-/// Whose endpoint service it is.
+/// The owner of an endpoint service.
 #[derive(Clone, Copy)]
 pub(super) enum ServiceOwner<'a> {
-    /// An Atlas project's: a load balancer with a port per target.
+    /// An Atlas project: a load balancer with a port per target.
     Project(&'a Project, &'a EndpointService),
-    /// App Services'.
+    /// App Services.
     App(&'a AppService),
 }
 
@@ -50,7 +50,8 @@ impl<'a> ServiceOwner<'a> {
         }
     }
 
-    /// Whether VPCs in `region` may have new endpoints to it: App Services' names no other region.
+    /// Whether VPCs in `region` may have new endpoints to it. App Services documents no other region than the service's
+    /// own.
     pub(super) fn supports(self, region: &Region) -> bool {
         match self {
             Self::Project(_, service) => service.supports(region),
@@ -58,7 +59,7 @@ impl<'a> ServiceOwner<'a> {
         }
     }
 
-    /// The families that it takes endpoints of: of App Services' no page names another than IPv4.
+    /// The address families that it supports. App Services documents IPv4 only.
     pub(super) fn ip_address_types(self) -> IpAddressType {
         match self {
             Self::Project(_, service) => service.ip_address_types,
@@ -77,15 +78,15 @@ impl<'a> ServiceOwner<'a> {
 impl<'a> Survey<'a> {
     /// Whether connections from a target's address outside every service's networks are refused as the service's side.
     ///
-    /// Not where a consumer's network has it, and not where the gateway itself answers or the machine's own clients come
-    /// from: an operator must not be locked out.
+    /// Not if a consumer's network contains it, if the gateway itself listens there, or if the machine's own clients
+    /// use it: an operator must not be locked out.
     pub(super) fn is_service_side_alone(&self, ip: IpAddr) -> bool {
         let is_own = self.desired.own_addresses.iter().any(|own| own.ip() == ip)
             || [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&ip);
         !is_own && !self.is_consumer_side(ip)
     }
 
-    /// Whether a consumer's network, or one that is joined to it, has the address.
+    /// Whether a consumer's network, or a network connected to it, contains the address.
     pub(super) fn is_consumer_side(&self, ip: IpAddr) -> bool {
         let of_consumer = |vpc: &Vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises].iter().any(|set| set.contains(ip));
         self.desired.vpcs.values().any(of_consumer)
@@ -96,7 +97,7 @@ impl<'a> Survey<'a> {
         self.desired.endpoints.values().any(|own| own.vpc == *vpc && own.state != EndpointState::Deleted)
     }
 
-    /// The gateway's own address that answers at `address`.
+    /// The gateway's own listening address that includes `address`.
     pub(super) fn own_address_at(&self, address: SocketAddr) -> Option<SocketAddr> {
         let answers = |own: &&SocketAddr| {
             let everywhere = own.ip().is_unspecified() && address.ip().is_loopback();
@@ -128,12 +129,12 @@ impl<'a> Survey<'a> {
         Self { desired, providers, endpoints, targets, ill: RefCell::default() }
     }
 
-    /// The interface endpoints that lead to `service`, by id.
+    /// The interface endpoints of `service`, by id.
     pub(super) fn endpoints_of(&self, service: &VpceServiceId) -> &[&'a InterfaceEndpoint] {
         self.endpoints.get(service).map_or(&[], Vec::as_slice)
     }
 
-    /// A project's services that the survey knows: without those whose id something else has.
+    /// A project's services in the index: without those whose id was already used.
     pub(super) fn services_of(&self, project: &'a Project) -> impl Iterator<Item = &'a EndpointService> {
         project.services.iter().filter(|service| {
             matches!(self.providers.get(&service.id), Some(ServiceOwner::Project(_, known)) if std::ptr::eq(*known, *service))
@@ -145,7 +146,7 @@ impl<'a> Survey<'a> {
         self.services_of(project).find(|service| service.region == *region)
     }
 
-    /// What is known of a process behind a target.
+    /// The health of a process.
     pub(super) fn health(&self, service: &VpceServiceId, target: &TargetId, member: &str) -> Health {
         let health = &self.desired.health;
         let known = if health.is_empty() {
@@ -161,7 +162,7 @@ impl<'a> Survey<'a> {
         self.desired.faults.values().filter(|fault| fault.is_active())
     }
 
-    /// What a fault lets a connection to a process meet.
+    /// The error that a fault causes for connections to a process.
     pub(super) fn unreachable(
         &self,
         service: &VpceServiceId,
@@ -184,29 +185,31 @@ impl<'a> Survey<'a> {
         })
     }
 
-    /// Whether an operator shifted away from `zone`.
+    /// Whether an operator shifted traffic away from `zone`.
     pub(super) fn is_shifted(&self, service: &VpceServiceId, zone: &Zone) -> bool {
         let shifted = &self.desired.shifted_zones;
         !shifted.is_empty() && shifted.contains(&(service.clone(), zone.clone()))
     }
 
-    /// Whether every target group has enough healthy members for a node in `zone`: those of the zone, or with cross-zone
-    /// and for endpoints of other regions all. One group that has not pulls the zone's addresses out of DNS for all (*Target groups*, DNS failover).
+    /// Whether every target group has enough healthy members for a node in `zone`: those of the zone, or all of them
+    /// with cross-zone and for endpoints of other regions. One group without enough removes the zone's addresses from
+    /// DNS for all (*Target groups*, DNS failover).
     ///
-    /// Members that no probe has reached yet count as healthy: at the start nothing is pulled that isn't known to be ill.
+    /// Members that no probe has reached yet count as healthy, so that at the start nothing is removed without
+    /// evidence.
     pub(super) fn is_zone_healthy(&self, service: &VpceServiceId, zone: &Zone, endpoint: Option<&VpceId>) -> bool {
         !self.is_zone_lost(service, zone, endpoint) && self.unhealthy_targets(service, zone).is_empty()
     }
 
-    /// Whether the zone's addresses do not answer: in a `zone-outage`, found silent, or served by no gateway. `endpoint`
-    /// as for [`is_in_outage`](Self::is_in_outage).
+    /// Whether the zone's addresses do not answer: in a `zone-outage`, found silent, or served by no gateway.
+    /// `endpoint` is as for [`is_in_outage`](Self::is_in_outage).
     pub(super) fn is_zone_lost(&self, service: &VpceServiceId, zone: &Zone, endpoint: Option<&VpceId>) -> bool {
         self.desired.silent_zones.contains(zone)
             || self.is_zone_unserved(zone)
             || self.is_in_outage(service, zone, endpoint)
     }
 
-    /// Whether a `zone-outage` fault is on for the endpoint's addresses in the zone; for `None`, for any endpoint's.
+    /// Whether a `zone-outage` fault is active for the endpoint's addresses in the zone; `None`: for any endpoint's.
     pub(super) fn is_in_outage(&self, service: &VpceServiceId, zone: &Zone, endpoint: Option<&VpceId>) -> bool {
         self.faults().any(|fault| {
             fault.loses_zone(service, zone)
@@ -214,12 +217,12 @@ impl<'a> Survey<'a> {
         })
     }
 
-    /// Whether no gateway of those that share the state serves the zone's addresses.
+    /// Whether none of the gateways that share the state serves the zone's addresses.
     pub(super) fn is_zone_unserved(&self, zone: &Zone) -> bool {
         self.desired.served_anywhere.as_ref().is_some_and(|served| !served.contains(zone.as_str()))
     }
 
-    /// The groups that have too few healthy members for a node in `zone`.
+    /// The groups with too few healthy members for a node in `zone`.
     pub(super) fn unhealthy_targets(&self, service: &VpceServiceId, zone: &Zone) -> Rc<[TargetId]> {
         let key = (service.clone(), zone.clone());
         let known = self.ill.borrow().get(&key).cloned();
@@ -256,12 +259,11 @@ impl<'a> Survey<'a> {
         groups.filter(ill).map(|target| &target.id)
     }
 
-    /// The addresses of an endpoint that DNS answers at its regional name, and why those.
+    /// The addresses of an endpoint at its regional name in DNS, and why those.
     ///
-    /// Which families, its `DnsRecordIpType` says.
-    /// With none in a good zone DNS fails open, as Route 53 does when nothing is healthy. A lost zone's addresses answer
-    /// nothing, so they are the last to be answered: AWS measures a zone's loss by the same checks as targets' health, and
-    /// with cross-zone load balancing a lost target alone makes every zone unhealthy.
+    /// Its `DnsRecordIpType` determines the address families. If no zone is healthy, DNS fails open, as Route 53 does.
+    /// The addresses of a lost zone do not answer, so they are the last resort: AWS derives both from the same health
+    /// checks, and with cross-zone load balancing a lost target alone makes every zone unhealthy.
     pub(super) fn answered(&self, endpoint: &InterfaceEndpoint) -> (BTreeSet<IpAddr>, DnsAnswer) {
         let service = endpoint.service.service();
         let shifted = |zone: &Zone| self.is_shifted(service, zone);
@@ -282,7 +284,7 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// Where an endpoint really is in its life: without an address it cannot be connected.
+/// The effective state of an endpoint: without an address it can't be connected.
 pub(super) fn state_of(endpoint: &InterfaceEndpoint) -> EndpointState {
     match endpoint.state {
         EndpointState::PendingAcceptance | EndpointState::Pending | EndpointState::Available
@@ -294,13 +296,13 @@ pub(super) fn state_of(endpoint: &InterfaceEndpoint) -> EndpointState {
     }
 }
 
-/// Whether an endpoint counts as a private endpoint of its service: connected or about to be.
+/// Whether an endpoint counts as a private endpoint of its service: connected or being connected.
 pub(super) fn counts(endpoint: &InterfaceEndpoint) -> bool {
     let lives = [EndpointState::PendingAcceptance, EndpointState::Pending, EndpointState::Available];
     endpoint.registered && lives.contains(&state_of(endpoint))
 }
 
-/// Whether flows are admitted through it.
+/// Whether it admits flows.
 pub(super) fn is_available(endpoint: &InterfaceEndpoint) -> bool {
     state_of(endpoint) == EndpointState::Available
 }

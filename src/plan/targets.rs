@@ -1,4 +1,4 @@
-//! What takes a port.
+//! Addressable targets: the processes that take a port.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ pub(super) struct Addressable<'a> {
     pub(super) id: TargetId,
     /// Its cluster.
     pub(super) cluster: &'a Cluster,
-    /// What it is.
+    /// Its kind.
     pub(super) kind: TargetKind,
     /// The processes behind it, in order of name.
     pub(super) processes: Vec<TargetProcess<'a>>,
@@ -24,9 +24,9 @@ pub(super) struct TargetProcess<'a> {
     pub(super) name: &'a str,
     /// Its zone.
     pub(super) zone: &'a Zone,
-    /// Where it listens, as it was given.
+    /// Its configured address.
     pub(super) given: &'a NodeAddress,
-    /// Where it listens; `None`: its host name is not resolved.
+    /// Its resolved address; `None`: its host name is not resolved.
     pub(super) address: Option<SocketAddr>,
 }
 
@@ -43,9 +43,9 @@ impl<'a> TargetProcess<'a> {
 
 /// The addressable targets of a project by region, in target order.
 ///
-/// Each `mongod` of a replica set, each `mongos` of a sharded cluster without optimized strings, one in all for a
-/// sharded cluster with them, each BI Connector; shard members don't count, and shared tiers have no private endpoints
-/// (Atlas, "Set Up a Private Endpoint", limitations). A paused cluster keeps its slots.
+/// Each `mongod` of a replica set, each `mongos` of a sharded cluster without optimized strings, a single one for a
+/// sharded cluster with them, and each BI Connector. Shard members don't count, and shared tiers have no private
+/// endpoints (Atlas, "Set Up a Private Endpoint", limitations). A paused cluster keeps its targets.
 pub(super) fn addressable<'a>(
     project: &'a Project,
     resolved: &BTreeMap<DnsName, IpAddr>,
@@ -84,9 +84,9 @@ pub(super) fn addressable<'a>(
     targets
 }
 
-/// Whether the cluster really has optimized strings: they need a single region, or regionalized private endpoints. A
-/// sharded cluster that grows into a second region without those loses them (Atlas, "Improve Connection Performance for
-/// Sharded Clusters Behind a Private Endpoint"). That page has them for AWS PrivateLink alone.
+/// Whether the cluster has optimized strings: they require a single region, or regionalized private endpoints. A
+/// sharded cluster that grows into a second region without these loses them (Atlas, "Improve Connection Performance for
+/// Sharded Clusters Behind a Private Endpoint"). According to that page they are available for AWS PrivateLink only.
 pub(super) fn is_optimized(project: &Project, cluster: &Cluster) -> bool {
     let ClusterKind::Sharded { optimized: true } = cluster.kind else { return false };
     let regions = cluster.regions();

@@ -176,7 +176,7 @@ pub struct Quickstart {
     _follower: Follower,
 }
 
-/// What went through it.
+/// The traffic of the quickstart.
 #[derive(Debug, Clone)]
 pub struct TrafficSummary {
     /// Through the gateway.
@@ -215,19 +215,20 @@ impl Quickstart {
         Ok(quickstart)
     }
 
-    /// Waits until every target is healthy, or for as long as it may take; the check says which are not.
+    /// Waits until every target is healthy, or until a time limit; the check reports the others.
     async fn until_healthy(&self) {
         let all = |snapshot: &Arc<Snapshot>| unhealthy(snapshot).is_empty();
         let mut snapshots = self.gateway.control().snapshots();
-        // Too late or the gateway gone: either way the check finds it.
+        // Either way, the check reports it.
         let _ = timeout(HEALTHY_WITHIN, snapshots.wait_for(all)).await;
     }
 
-    /// Uses the gateway as clients would: the scenario's from every side, an own one as far as any topology can be.
+    /// Uses the gateway as clients would: for the scenario from every network, for the user's config with the checks
+    /// that fit any topology.
     ///
     /// # Errors
     ///
-    /// [`TlsError`] when no client can be made that trusts the lab's CA.
+    /// [`TlsError`] when no client that trusts the lab's CA can be created.
     pub async fn check(&self) -> Result<Vec<Check>, TlsError> {
         let context = CheckContext {
             desired: self.config.desired.clone(),
@@ -241,7 +242,7 @@ impl Quickstart {
         Ok(if self.is_own { check::own(&context).await } else { Box::pin(check::all(&context)).await })
     }
 
-    /// The config that it runs.
+    /// The running config.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
@@ -259,13 +260,13 @@ impl Quickstart {
         &self.standins
     }
 
-    /// The certificate that clients are to trust.
+    /// The certificate that clients have to trust.
     #[must_use]
     pub fn ca_path(&self) -> PathBuf {
         self.ca.certificate_path()
     }
 
-    /// What it has carried so far.
+    /// The traffic so far.
     #[must_use]
     pub fn carried(&self) -> TrafficSummary {
         TrafficSummary { gateway: self.gateway.carried(), stand_ins: self.standins.carried() }
@@ -280,7 +281,7 @@ impl Quickstart {
     }
 }
 
-/// Targets that are not healthy though their cluster runs, each with the members that are the reason.
+/// Targets of running clusters that are not healthy, each with the members that cause it.
 fn unhealthy(snapshot: &Snapshot) -> Vec<String> {
     let running = snapshot.targets.iter().filter(|target| !target.paused);
     let members = running.flat_map(|target| target.members.iter().map(move |member| (target, member)));
@@ -292,7 +293,7 @@ fn unhealthy(snapshot: &Snapshot) -> Vec<String> {
         .collect()
 }
 
-/// The scenario, or the user's own config, at the addresses that the options ask for.
+/// The scenario or the user's config, at the addresses of the options.
 fn configured(options: &Options) -> Config {
     let own = options.config.clone();
     let is_own = own.is_some();
@@ -319,7 +320,7 @@ fn configured(options: &Options) -> Config {
     config
 }
 
-/// A lab directory for every shift, so that what runs side by side shares no state.
+/// A separate lab directory for every shift, so that concurrent instances share no state.
 fn lab_dir(shift: Shift) -> PathBuf {
     match shift.get() {
         0 => PathBuf::from(DEFAULT_LAB_DIR),
@@ -327,7 +328,7 @@ fn lab_dir(shift: Shift) -> PathBuf {
     }
 }
 
-/// The snapshot that the gateway starts with, or has now: the config with the content of the state file.
+/// The snapshot that the gateway starts with or has: the config with the content of the state file.
 pub(crate) async fn planned(config: &Config) -> Result<Snapshot, QuickstartError> {
     let mut desired = config.desired.clone();
     let held = match &config.settings.state {
@@ -349,7 +350,7 @@ mod tests {
     use super::*;
     use crate::model::StandInCommand;
 
-    /// A shift that no other test of this machine has: integration tests claim from 32 on, in the same way.
+    /// A shift that no other test on this machine uses; integration tests claim from 32 on, in the same way.
     fn claim() -> (Shift, Vec<TcpListener>) {
         [12, 22]
             .into_iter()
@@ -372,7 +373,7 @@ mod tests {
         checks.iter().filter_map(|check| Some((check.name, check.outcome.as_ref().err()?.as_str()))).collect()
     }
 
-    /// One test, as it takes ten networks: what is right passes, what moves is followed, what breaks is named.
+    /// A single test, as it takes ten networks.
     #[tokio::test]
     async fn the_check_passes_follows_a_port_move_and_names_what_is_broken() {
         let lab = tempfile::tempdir().expect("a directory");

@@ -82,7 +82,7 @@ struct NewEntry {
     region: Option<String>,
     #[serde(rename = "customerEndpointDNSName")]
     customer_endpoint_dns_name: Option<String>,
-    /// The gateway's own: where the archives of the region really listen.
+    /// An extension: the addresses of the region's archives.
     #[serde(default)]
     lab_backends: Vec<SocketAddr>,
 }

@@ -1,4 +1,4 @@
-//! Private endpoint services on Azure and Google Cloud: Atlas' rows for them, with the names that each cloud has.
+//! Private endpoint services on Azure and Google Cloud: Atlas' records with each cloud's names.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,8 +13,8 @@ use crate::api::text::object_id;
 use crate::control::inventory::{CloudEndpoint, CloudEndpointKey, Inventory, ServiceRecord, ServiceState};
 use crate::model::{Cloud, VpceId};
 
-/// The scheme before port mapping, with a service attachment and an address for every node. Source: Atlas, *Set Up a Private
-/// Endpoint*; MongoDB, *Port Mapping for Google Private Service Connect on MongoDB Atlas* (19 February 2026).
+/// The scheme before port mapping, with a service attachment and an address for every node. Source: Atlas, *Set Up a
+/// Private Endpoint*; MongoDB, *Port Mapping for Google Private Service Connect on MongoDB Atlas* (19 February 2026).
 pub(super) const NOT_PORT_MAPPED: &str = "Private Service Connect without port mapping, which takes 50 addresses in a region, is deprecated \
      since 19 February 2026 and is switched off on 30 April 2027; this gateway does not make it. Set portMappingEnabled to true.";
 
@@ -133,7 +133,7 @@ fn endpoint_view(CloudEndpointKey(service, name): &CloudEndpointKey, own: &Cloud
     }
 }
 
-/// A UUID that follows from what it is for.
+/// A UUID derived from `kind` and `id`.
 fn derived_uuid(kind: &str, id: &str) -> String {
     let digits = object_id(kind, id);
     format!("{}-0000-4000-8000-{}", &digits[..8], &digits[12..24])
@@ -191,7 +191,7 @@ async fn register(request: &AtlasRequest<'_>, record: &ServiceRecord) -> AtlasRe
     } else {
         let body: NewGcpEndpoint = request.body()?;
         check_provider(body.cloud_provider.as_deref(), Cloud::Gcp.label())?;
-        // Required though it means nothing with port mapping. Source: Atlas' API description.
+        // Required although it has no effect with port mapping. Source: Atlas' API description.
         body.endpoint_group_name.filter(|name| !name.is_empty()).ok_or_else(|| missing("endpointGroupName"))?;
         let project = body.gcp_project_id.ok_or_else(|| missing("gcpProjectId"))?;
         let mut rules = body.endpoints.into_iter();

@@ -1,5 +1,5 @@
-//! The requested properties of a cluster, in the fields of each version of the API. Every field is applied, stored and shown, or
-//! refused.
+//! The requested properties of a cluster, in the fields of each version of the API. Every field is applied, stored and
+//! shown, or refused.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,10 +12,10 @@ use super::services::{self, invalid, missing, region_of};
 use super::{AtlasError, AtlasRequest};
 use crate::model::{Cloud, Region, Tier};
 
-/// The tag that names where a cluster's nodes really listen.
+/// The tag with the addresses of a cluster's nodes.
 const BACKENDS_TAG: &str = "plgw-backends";
 
-/// Under these names the fields inside `replicationSpecs` are kept.
+/// The names under which fields inside `replicationSpecs` are stored.
 pub(super) const ZONE_NAME: &str = "replicationSpecs.zoneName";
 pub(super) const NUM_SHARDS: &str = "replicationSpecs.numShards";
 pub(super) const PRIORITIES: &str = "replicationSpecs.regionConfigs.priority";
@@ -29,14 +29,14 @@ pub(super) struct ClusterBody {
     cluster_type: Option<String>,
     #[serde(default)]
     replication_specs: Vec<ReplicationSpec>,
-    /// The gateway's own: where the nodes really listen.
+    /// An extension: the addresses of the nodes.
     pub(super) lab_backends: Option<Vec<SocketAddr>>,
     pub(super) paused: Option<bool>,
-    /// The first version's.
+    /// First version only.
     provider_settings: Option<ProviderSettings>,
-    /// The first version's.
+    /// First version only.
     replication_factor: Option<usize>,
-    /// The first version's.
+    /// First version only.
     auto_scaling: Option<OldAutoScaling>,
     #[serde(rename = "diskSizeGB")]
     disk_size_gb: Option<Number>,
@@ -57,7 +57,7 @@ struct KeyValue {
     value: String,
 }
 
-/// The first version's: one size for all nodes, and a region where no others are named.
+/// First version only: one size for all nodes, and the default region.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ProviderSettings {
@@ -68,7 +68,7 @@ struct ProviderSettings {
     others: Map<String, Value>,
 }
 
-/// The first version's nodes of a region.
+/// First version only: the nodes of a region.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct OldRegion {
@@ -123,7 +123,7 @@ struct Switch {
 struct ReplicationSpec {
     #[serde(default)]
     region_configs: Vec<RegionConfig>,
-    /// The first version's.
+    /// First version only.
     #[serde(default)]
     regions_config: BTreeMap<String, OldRegion>,
     zone_name: Option<String>,
@@ -166,7 +166,7 @@ impl Specs {
         check_choice("ebsVolumeType", self.ebs_volume_type.as_deref(), &["STANDARD", "PROVISIONED"])
     }
 
-    /// Whether it says of size and disk nothing but what `own` says.
+    /// Whether its size and disk equal those of `own`.
     fn repeats(&self, own: &Self) -> bool {
         fn same<T: PartialEq>(said: &Option<T>, own: &Option<T>) -> bool {
             said.is_none() || said == own
@@ -212,7 +212,7 @@ impl ReplicationSpec {
     }
 }
 
-/// What the regions say of a field; those that say something of it say the same.
+/// The value of a field that must be equal in all regions that have it.
 fn common<T: PartialEq>(
     configs: &[RegionConfig],
     name: &str,
@@ -233,20 +233,20 @@ fn check_choice(name: &str, value: Option<&str>, choices: &[&str]) -> Result<(),
     }
 }
 
-/// A JSON value of what is to be kept as it was sent.
+/// A JSON value to store as it was sent.
 fn as_sent(value: &impl Serialize) -> Value {
     serde_json::to_value(value).expect("texts, numbers and flags under text keys")
 }
 
-/// The nodes that are asked for.
+/// The requested nodes.
 pub(super) struct Nodes {
-    /// `None`: the body names no size.
+    /// `None`: the body has no size.
     pub(super) tier: Option<Tier>,
-    /// With how many nodes each, where the body says so.
+    /// The regions, with the number of nodes if the body has it.
     pub(super) regions: Vec<(Region, Option<usize>)>,
 }
 
-/// The cloud of a `providerName`; `None`: AWS, whose the lab's shared clusters (`TENANT`) are too.
+/// The cloud of a `providerName`; `None`: AWS, which the lab's shared clusters (`TENANT`) use too.
 fn cloud_of(provider: Option<&str>) -> Result<Option<Cloud>, AtlasError> {
     match provider {
         None | Some("TENANT") => Ok(None),
@@ -254,7 +254,7 @@ fn cloud_of(provider: Option<&str>) -> Result<Option<Cloud>, AtlasError> {
     }
 }
 
-/// A field that can't be changed here.
+/// The error for a field that can't be changed here.
 pub(super) fn unsupported(name: &str, instead: &str) -> AtlasError {
     AtlasError::new(400, "UNSUPPORTED_CHANGE", format!("The attribute {name} cannot be set here: {instead}."))
         .with([name])
@@ -272,7 +272,7 @@ fn tier(text: &str) -> Result<Tier, AtlasError> {
 }
 
 impl ProviderSettings {
-    /// Where `replicationSpecs` names the regions, these settings say nothing new of them but the size.
+    /// If `replicationSpecs` has the regions, these settings may only add the size.
     fn check(&self, nodes: &mut Nodes) -> Result<(), AtlasError> {
         let instead = "replicationSpecs has another value; leave it out";
         let cloud = cloud_of(self.provider_name.as_deref())?;
@@ -295,7 +295,7 @@ impl ProviderSettings {
 }
 
 impl ClusterBody {
-    /// Sharded or not, where the body says so.
+    /// Whether a sharded cluster is requested, if the body has the type.
     pub(super) fn is_sharded(&self) -> Result<Option<bool>, AtlasError> {
         match self.cluster_type.as_deref() {
             None => Ok(None),
@@ -306,7 +306,7 @@ impl ClusterBody {
         }
     }
 
-    /// The body of a request that asks for nothing below its top level that the lab's clusters can't have.
+    /// Parses a body, and refuses settings below its top level that the lab does not support.
     pub(super) fn of(request: &AtlasRequest<'_>) -> Result<Self, AtlasError> {
         let body: Self = request.body()?;
         if body.replication_specs.len() > 1 {
@@ -320,7 +320,7 @@ impl ClusterBody {
         Ok(body)
     }
 
-    /// The regions, in the words of either version; `None`: the body names none.
+    /// The regions, from the fields of either version; `None`: the body has none.
     fn configs(&self) -> Option<Vec<RegionConfig>> {
         let spec = self.replication_specs.first();
         if let Some(spec) = spec.filter(|spec| !spec.region_configs.is_empty()) {
@@ -349,7 +349,7 @@ impl ClusterBody {
         Some(named)
     }
 
-    /// The nodes; `None`: the body names none.
+    /// The nodes; `None`: the body has none.
     pub(super) fn nodes(&self) -> Result<Option<Nodes>, AtlasError> {
         let Some(configs) = self.configs() else { return Ok(None) };
         let mut regions: Vec<(Region, Option<usize>)> = Vec::new();
@@ -369,7 +369,7 @@ impl ClusterBody {
         Ok(Some(nodes))
     }
 
-    /// The first version's number of nodes says nothing new of a cluster that is to have `nodes`, or has them.
+    /// Checks that the first version's number of nodes equals `nodes`.
     pub(super) fn check_factor(&self, nodes: usize) -> Result<(), AtlasError> {
         match self.replication_factor {
             Some(other) if other != nodes => Err(unsupported(
@@ -380,7 +380,7 @@ impl ClusterBody {
         }
     }
 
-    /// Where the nodes really listen.
+    /// The addresses of the nodes.
     pub(super) fn backends(&self) -> Result<Vec<SocketAddr>, AtlasError> {
         if let Some(backends) = &self.lab_backends {
             return Ok(backends.clone());
@@ -391,11 +391,11 @@ impl ClusterBody {
         texts.map(|text| text.parse().map_err(|_| invalid(BACKENDS_TAG, text))).collect()
     }
 
-    /// What is to be kept, of a body that is for a new cluster or for one that is `shown` so.
+    /// The fields to store, for a new cluster or for an existing one that is `shown` so.
     ///
     /// # Errors
     ///
-    /// The name of a field that is neither kept nor says what is so already.
+    /// The name of a field that is neither stored nor equal to the current value.
     pub(super) fn kept(&self, shown: Option<&Value>) -> Result<Vec<(String, Value)>, AtlasError> {
         refuse_new(&self.others, shown.unwrap_or(&new_cluster()))?;
         check_choice("versionReleaseSystem", self.version_release_system.as_deref(), &["LTS", "CONTINUOUS"])?;
@@ -448,8 +448,8 @@ impl ClusterBody {
     }
 }
 
-/// Fields inside `replicationSpecs` and `providerSettings` that say nothing new: what Atlas gives out itself, and what can have
-/// one value alone.
+/// Checks fields inside `replicationSpecs` and `providerSettings` that can't be changed: those that Atlas assigns, and
+/// those with a single possible value.
 fn check_others(fields: &Map<String, Value>) -> Result<(), AtlasError> {
     const GIVEN: [&str; 5] =
         ["id", "zoneId", "effectiveElectableSpecs", "effectiveReadOnlySpecs", "effectiveAnalyticsSpecs"];
@@ -461,7 +461,7 @@ fn check_others(fields: &Map<String, Value>) -> Result<(), AtlasError> {
     }
 }
 
-/// What a new cluster has of the fields that can't be chosen.
+/// The fixed fields of a new cluster.
 fn new_cluster() -> Value {
     json!({
         "backupEnabled": false,
@@ -474,7 +474,7 @@ fn new_cluster() -> Value {
     })
 }
 
-/// Fields that can't be set may say what is so already.
+/// Fields that can't be set may be sent with their current values.
 pub(super) fn refuse_new(fields: &Map<String, Value>, shown: &Value) -> Result<(), AtlasError> {
     match fields.iter().find_map(|(name, value)| difference(&shown[name], value, name)) {
         Some(path) => Err(unsupported(&path, "leave it out, or send the current value")),
@@ -482,8 +482,8 @@ pub(super) fn refuse_new(fields: &Map<String, Value>, shown: &Value) -> Result<(
     }
 }
 
-/// The path of the first field of `asked` that says something else than `shown`: an object may name fewer fields, and numbers
-/// may be written otherwise.
+/// The path of the first field of `asked` that differs from `shown`: an object may have fewer fields, and numbers may
+/// have another notation.
 fn difference(shown: &Value, asked: &Value, at: &str) -> Option<String> {
     let is_same = match (shown, asked) {
         (Value::Object(shown), Value::Object(asked)) => {

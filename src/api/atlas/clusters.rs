@@ -1,4 +1,4 @@
-//! Clusters: enough of them to exercise every rule of private endpoints.
+//! Clusters, with enough features to exercise every rule of private endpoints.
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -15,12 +15,12 @@ use crate::control::inventory::{ClusterProfile, ClusterRecord, ClusterState, Inv
 use crate::model::{Cluster, ClusterName, Region, Tier};
 use crate::plan::{ClusterStrings, PrivateStrings};
 
-/// What a new cluster has in a region unless its request says otherwise.
+/// Default number of nodes of a region.
 const DEFAULT_NODES: usize = 3;
-/// The size of a new cluster whose request names none.
+/// Default tier of a new cluster.
 const DEFAULT_TIER: Tier = Tier::Dedicated(10);
 
-/// Nodes of one cluster: Atlas' most, 50, in each of two regions.
+/// Maximum number of nodes of one cluster: Atlas' limit of 50 in each of two regions.
 const MOST_NODES: usize = 100;
 
 pub(super) async fn answer(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
@@ -90,7 +90,7 @@ fn view(request: &AtlasRequest<'_>, inventory: &Inventory, record: &ClusterRecor
             config
         })
         .collect();
-    // Atlas' order is that of the priorities, highest first.
+    // Atlas' order is by descending priority.
     regions.sort_by_key(|config| std::cmp::Reverse(config["priority"].as_u64()));
     let major = kept("mongoDBMajorVersion", json!("8.0")).as_str().unwrap_or_default().to_owned();
     let updating = record.state == ClusterState::Idle && inventory.updates.contains_key(&key);
@@ -152,17 +152,17 @@ fn provider(cluster: &Cluster, region: &Region) -> &'static str {
     if matches!(cluster.tier, Tier::Shared(_)) { "TENANT" } else { region.provider() }
 }
 
-/// Adds the fields of `more`, where it is an object.
+/// Adds the fields of `more`, if it is an object.
 pub(super) fn merge(value: &mut Value, more: Value) {
     if let (Value::Object(fields), Value::Object(more)) = (value, more) {
         fields.extend(more);
     }
 }
 
-/// A cluster's strings as Atlas has them, with the maps that older clients read.
+/// A cluster's connection strings in Atlas' format, with the maps that older clients use.
 fn strings(strings: &ClusterStrings, is_sharded: bool) -> Value {
     let mut value = json!({ "standard": strings.standard, "standardSrv": strings.standard_srv });
-    // Those that were made by name are separate resources.
+    // Strings that were created by name are separate resources.
     let private: Vec<&PrivateStrings> = strings.private.iter().filter(|entry| entry.slug.is_none()).collect();
     let legacy = |string: fn(&PrivateStrings) -> &String| {
         let pairs = private.iter().flat_map(|entry| {
@@ -230,12 +230,12 @@ async fn create(request: &AtlasRequest<'_>) -> AtlasResult {
     let project = request.project.clone();
     request.shared.control.edit(move |draft| draft.create_cluster(&project, new)).await?;
     let (status, mut view) = describe(request, &name, StatusCode::CREATED)?;
-    // Its state may have changed already; the answer shows it as it was requested.
+    // Its state may have changed already; the response shows it as requested.
     view["stateName"] = json!(ClusterState::Creating.label());
     Ok((status, view))
 }
 
-/// Changes what can be changed here; a field that says what the cluster already shows is no change.
+/// Applies supported changes; a field with its current value is not a change.
 async fn change(request: &AtlasRequest<'_>, name: ClusterName) -> AtlasResult {
     let body = ClusterBody::of(request)?;
     let (_, shown) = describe(request, &name, StatusCode::OK)?;

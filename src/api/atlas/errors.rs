@@ -1,4 +1,4 @@
-//! Control's refusals as Atlas' `ApiError`. Codes that no recorded traffic shows are the gateway's own.
+//! Control's refusals as Atlas' `ApiError`. Codes that appear in no recorded traffic are the gateway's own.
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ impl AtlasError {
         Self::new(405, "METHOD_NOT_ALLOWED", format!("{} cannot be used on {}.", call.method, call.path))
     }
 
-    /// A body that can't be read.
+    /// The error for a body that can't be parsed.
     pub(super) fn body_error(error: &serde_json::Error) -> Self {
         match error.classify() {
             serde_json::error::Category::Data => Self::new(
@@ -52,7 +52,7 @@ impl AtlasError {
         }
     }
 
-    /// Fields of a body, by their paths, that the gateway does not know.
+    /// The error for unknown fields, by their paths.
     pub(super) fn unknown(paths: Vec<String>) -> Self {
         let detail = format!("Invalid attribute {} specified: it is not known here; leave it out.", paths.join(", "));
         Self::new(400, "INVALID_ATTRIBUTE", detail).with(paths)
@@ -173,7 +173,7 @@ pub(super) fn no_cluster(name: &str) -> AtlasError {
     AtlasError::new(404, "CLUSTER_NOT_FOUND", format!("No cluster named {name} exists in the group.")).with([name])
 }
 
-/// No database user with this id, `DATABASE/USERNAME`.
+/// The error for an unknown database user `DATABASE/USERNAME`.
 pub(super) fn no_user(id: &str) -> AtlasError {
     let name = user_name(id);
     AtlasError::new(404, "USERNAME_NOT_FOUND", format!("No user with username {name} exists.")).with([name])

@@ -28,16 +28,16 @@ use super::call::{Call, Reply, bytes};
 use super::openapi::query;
 use crate::model::ProjectId;
 
-/// The version of the media type when the request names none.
+/// The version of the media type if the request names none.
 const DEFAULT_VERSION: &str = "2023-01-01";
 
-/// The version of what may still change.
+/// The preview version of the media type.
 const PREVIEW: &str = "preview";
 
 /// A status and a body.
 type AtlasResult = Result<(StatusCode, Value), AtlasError>;
 
-/// One request about one project.
+/// A request for a project.
 struct AtlasRequest<'a> {
     shared: &'a Shared,
     call: &'a Call,
@@ -45,23 +45,23 @@ struct AtlasRequest<'a> {
 }
 
 impl AtlasRequest<'_> {
-    /// The body; what is wrong with it is the caller's error.
+    /// Parses the body; an invalid one is the client's error.
     fn body<T: DeserializeOwned>(&self) -> Result<T, AtlasError> {
         body(self.call)
     }
 
-    /// Whether the request came by the first version of the API.
+    /// Whether the request is for the first version of the API.
     fn is_v1(&self) -> bool {
         is_v1(self.call)
     }
 
-    /// A page of a list, as Atlas wraps it.
+    /// A page of a list in Atlas' envelope.
     fn page(&self, all: Vec<Value>) -> Value {
         page(self.call, all)
     }
 }
 
-/// A page of a list, as Atlas wraps it.
+/// A page of a list in Atlas' envelope.
 fn page(call: &Call, all: Vec<Value>) -> Value {
     let (page, size) = page_number_and_size(call);
     let total = all.len();
@@ -73,20 +73,20 @@ fn page(call: &Call, all: Vec<Value>) -> Value {
     json!({ "links": links, "results": results, "totalCount": total })
 }
 
-/// `pageNum` and `itemsPerPage`, which [`check_query`] has looked at.
+/// `pageNum` and `itemsPerPage`, already validated by [`check_query`].
 fn page_number_and_size(call: &Call) -> (usize, usize) {
     let number = |name: &str, default: usize| call.query(name).and_then(|text| text.parse().ok()).unwrap_or(default);
     (number("pageNum", 1), number("itemsPerPage", 100))
 }
 
-/// The part of a list that is asked for.
+/// The requested part of a list.
 fn slice(call: &Call, all: Vec<Value>) -> Vec<Value> {
     let (page, size) = page_number_and_size(call);
     all.into_iter().skip((page - 1).saturating_mul(size)).take(size).collect()
 }
 
-/// A body as JSON; an empty one is `{}`. What is wrong with it is the caller's error, and so is a field, however deep, that
-/// `T` has no place for: nothing that is asked for is dropped.
+/// Parses a body as JSON; an empty one is `{}`. Fields that `T` does not have, at any depth, are refused, so that no
+/// part of a request is silently ignored.
 fn body<T: DeserializeOwned>(call: &Call) -> Result<T, AtlasError> {
     let (body, unknown) = call.json_with_unknown().map_err(|error| AtlasError::body_error(&error))?;
     if unknown.is_empty() { Ok(body) } else { Err(AtlasError::unknown(unknown)) }
@@ -96,33 +96,33 @@ fn is_v1(call: &Call) -> bool {
     call.segments.iter().skip_while(|part| *part != "atlas").nth(1).is_some_and(|version| version.starts_with("v1."))
 }
 
-/// The answer to what no route is for.
+/// The response to an unknown route.
 pub(super) fn unknown(call: &Call, allowed: &str) -> Reply {
     let refusal = if allowed.is_empty() { AtlasError::no_resource(call) } else { AtlasError::method(call) };
     let (status, body) = refusal.body();
     reply(call, status, body)
 }
 
-/// Where a request comes from, as `/api/private/ipinfo` says it.
+/// The caller's address, as in `/api/private/ipinfo`.
 pub(super) fn ip_info(call: &Call) -> Value {
     json!({ "currentIpv4Address": call.from.ip().to_canonical() })
 }
 
-/// The answer to a source that may not try again yet.
+/// The response to a source with too many wrong attempts.
 pub(super) fn too_many(call: &Call) -> Reply {
     let detail = "Too many wrong attempts; wait a minute.";
     let (status, body) = AtlasError::new(429, "RATE_LIMITED", detail).body();
     reply(call, status, body)
 }
 
-/// Answers a request for the route of `template`.
+/// Handles a request for the route `template`.
 pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) -> Reply {
     let outcome = match check_query(call, template) {
         Ok(()) => act(shared, call).await,
         Err(refusal) => Err(refusal),
     };
     let (status, mut body) = outcome.unwrap_or_else(|refusal| refusal.body());
-    // Lists without an envelope accept the parameters of pages as well, which clients send.
+    // Lists without an envelope accept the parameters of pages too, which clients send.
     if let Value::Array(all) = &mut body
         && (call.query("pageNum").is_some() || call.query("itemsPerPage").is_some())
     {
@@ -131,7 +131,7 @@ pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) ->
     reply(call, status, body)
 }
 
-/// Refuses query parameters that the operation does not have, and values that they can't have.
+/// Refuses unknown query parameters, and invalid values.
 fn check_query(call: &Call, template: &str) -> Result<(), AtlasError> {
     let known = query(template, &call.method);
     for (name, value) in &call.query {
@@ -189,7 +189,7 @@ async fn act(shared: &Shared, call: &Call) -> AtlasResult {
         (_, ["clusters", rest @ ..]) => clusters::answer(&request, rest).await,
         (_, ["limits", rest @ ..]) => project::limits(&request, rest).await,
         (_, ["accessList", rest @ ..]) => project::access_list(&request, rest).await,
-        // The first version's older name for it.
+        // The first version's older name of the same resource.
         (_, ["whitelist", rest @ ..]) if request.is_v1() => project::access_list(&request, rest).await,
         (_, ["databaseUsers", rest @ ..]) => users::answer(&request, rest).await,
         (
@@ -219,7 +219,7 @@ fn reply(call: &Call, status: StatusCode, body: Value) -> Reply {
     bytes(status, &content_type(call), text)
 }
 
-/// The media type of the answer: the version that was asked for, or plain JSON on v1.0.
+/// The media type of the response: the requested version, or plain JSON on v1.0.
 fn content_type(call: &Call) -> String {
     if is_v1(call) {
         return "application/json;charset=utf-8".to_owned();
@@ -229,7 +229,7 @@ fn content_type(call: &Call) -> String {
     format!("application/vnd.atlas.{}+json;charset=utf-8", version.unwrap_or(DEFAULT_VERSION))
 }
 
-/// The version in `Accept`, if that names one: a date or [`PREVIEW`], as far as the client is right.
+/// The version in `Accept`, if there is one: a date or [`PREVIEW`].
 fn asked_version(call: &Call) -> Option<&str> {
     let (_, rest) = call.header("accept")?.split_once("application/vnd.atlas.")?;
     rest.split('+').next()

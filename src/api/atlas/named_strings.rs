@@ -1,4 +1,4 @@
-//! `privateEndpointConnectionStrings` of a cluster: connection strings that lead through chosen private endpoints alone. A
+//! `privateEndpointConnectionStrings` of a cluster: connection strings that use only chosen private endpoints. A
 //! preview of 2026. Source: the `preview` version of the API's description.
 
 use hyper::{Method, StatusCode};
@@ -15,7 +15,7 @@ use crate::control::inventory::{Inventory, NamedStringsRecord, Pair, StringsStat
 use crate::model::{ClusterName, VpceId};
 use crate::plan::{PrivateStrings, Snapshot};
 
-/// Letters of a name.
+/// Maximum length of a name.
 const LONGEST_NAME: usize = 64;
 
 pub(super) async fn answer(request: &AtlasRequest<'_>, name: &str, rest: &[&str]) -> AtlasResult {
@@ -51,7 +51,7 @@ pub(super) async fn answer(request: &AtlasRequest<'_>, name: &str, rest: &[&str]
     }
 }
 
-/// The resource is in the version `preview` alone: what asks for a dated one, or for none, asks for something that isn't there.
+/// The resource exists only in the version `preview`; for other versions it is not found.
 fn check_version(request: &AtlasRequest<'_>) -> Result<(), AtlasError> {
     if asked_version(request.call) == Some(PREVIEW) {
         return Ok(());
@@ -67,8 +67,8 @@ fn describe(request: &AtlasRequest<'_>, inventory: &Inventory, cluster: &Cluster
     Ok((StatusCode::OK, view(id, record, &request.shared.control.snapshot())))
 }
 
-/// As Atlas shows them. Published strings whose endpoints have all gone since are `FAILED`. The snapshot has to be no older
-/// than the record.
+/// A record in Atlas' format. Published strings whose endpoints have all been removed are `FAILED`. The snapshot must
+/// not be older than the record.
 fn view(id: &str, record: &NamedStringsRecord, snapshot: &Snapshot) -> Value {
     let is_own = |strings: &&PrivateStrings| strings.slug.as_ref() == Some(&record.slug);
     let strings = snapshot.strings.iter().flat_map(|of| &of.private).find(is_own);
@@ -152,7 +152,7 @@ fn flag(body: &mut Map<String, Value>, name: &str) -> Result<bool, AtlasError> {
     }
 }
 
-/// What is left of a body can't be set.
+/// Refuses the remaining fields of a body, which can't be set.
 fn refuse_others(body: &Map<String, Value>) -> Result<(), AtlasError> {
     let names: Vec<&String> = body.keys().collect();
     if names.is_empty() {

@@ -1,4 +1,4 @@
-//! Organizations, which here are names that projects have in common, and the clusters of all projects.
+//! Organizations, which here are only ids that projects share, and the clusters of all projects.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::api::text::object_id;
 use crate::control::inventory::{Inventory, Pair};
 use crate::model::{ClusterName, ProjectId};
 
-/// The organization of projects that were made in none.
+/// The default organization.
 pub(super) fn own() -> String {
     object_id("org", "plgw")
 }
@@ -35,7 +35,7 @@ pub(super) fn answer(shared: &Shared, call: &Call, path: &[&str]) -> AtlasResult
             || AtlasError::new(404, "ORG_NOT_FOUND", format!("No organization with ID {id} exists.")).with([id]);
         all.contains(id).then_some(()).ok_or_else(missing)
     };
-    // Lists are of those whose name begins so. Source: the API's description.
+    // Lists filter by a prefix of the name. Source: the API's description.
     let is_named = |view: &Value| {
         let name = view["name"].as_str().unwrap_or_default();
         call.query("name").is_none_or(|wanted| name.to_lowercase().starts_with(&wanted.to_lowercase()))
@@ -57,7 +57,7 @@ pub(super) fn answer(shared: &Shared, call: &Call, path: &[&str]) -> AtlasResult
     Ok((StatusCode::OK, body))
 }
 
-/// A project's clusters as the list of all projects' clusters has them.
+/// A project's clusters in the format of the list over all projects.
 fn clusters(inventory: &Inventory, project: &ProjectId) -> Value {
     let own = inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
     let cluster =

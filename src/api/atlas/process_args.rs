@@ -1,4 +1,5 @@
-//! A cluster's advanced configuration, `processArgs`: stored and shown. The `mongod`s behind the gateway have their own options.
+//! A cluster's advanced configuration, `processArgs`: stored and shown, without effect on the `mongod`s behind the
+//! gateway.
 
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
@@ -10,8 +11,8 @@ use crate::control::draft::profiles::ClusterChange;
 use crate::control::inventory::Pair;
 use crate::model::ClusterName;
 
-/// The options of the API's versions from 2023-01-01 to 2024-08-05, each with its default, where that is null or there are
-/// choices any value of its type, and the choices.
+/// The options of the API's versions from 2023-01-01 to 2024-08-05, each with its default (or, if that is null or there
+/// are choices, any value of its type) and the choices.
 fn known() -> Value {
     json!({
         "changeStreamOptionsPreAndPostImagesExpireAfterSeconds": [-1],

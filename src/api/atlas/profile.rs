@@ -1,5 +1,5 @@
-//! What tools read of a project beside its private endpoints: settings, which are kept and shown, and what follows from what
-//! there is.
+//! Parts of a project that tools read besides its private endpoints: settings, which are stored and shown, and derived
+//! data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::api::text::object_id;
 use crate::control::inventory::NAMED_STRINGS_SETTING;
 use crate::model::{Cloud, Region, derived_digits};
 
-/// Settings of the version `preview` alone. Source: that version of the API's description.
+/// Settings that exist only in the version `preview`. Source: that version of the API's description.
 const PREVIEW_SETTINGS: [(&str, bool); 1] = [(NAMED_STRINGS_SETTING, false)];
 
 /// A project's settings with Atlas' defaults; they have no effect in the lab.
@@ -57,7 +57,7 @@ pub(super) async fn answer(request: &AtlasRequest<'_>, path: &[&str]) -> AtlasRe
             request.shared.control.edit(change).await?;
             Ok((StatusCode::NO_CONTENT, json!({})))
         }
-        // There are no people here, and never a flex cluster or an alert.
+        // The lab has no users, flex clusters or alerts.
         (&Method::GET, ["teams" | "users" | "flexClusters" | "alerts"]) => {
             Ok((StatusCode::OK, request.page(Vec::new())))
         }
@@ -79,7 +79,7 @@ pub(super) async fn answer(request: &AtlasRequest<'_>, path: &[&str]) -> AtlasRe
     }
 }
 
-/// The settings of the version that is asked for.
+/// The settings of the requested version.
 fn known_settings(request: &AtlasRequest<'_>) -> Vec<(&'static str, bool)> {
     let of_preview = PREVIEW_SETTINGS.iter().filter(|_| asked_version(request.call) == Some(PREVIEW));
     SETTINGS.iter().chain(of_preview).copied().collect()
@@ -92,7 +92,7 @@ fn settings(known: &[(&'static str, bool)], kept: &BTreeMap<String, bool>) -> Va
     Value::Object(known.iter().map(value).collect())
 }
 
-/// The nodes' public addresses, those that the lab lets clients on the access list reach.
+/// The nodes' public addresses, to which the lab admits clients on the access list.
 fn ip_addresses(request: &AtlasRequest<'_>) -> Value {
     let inventory = request.shared.control.inventory();
     let own = inventory.clusters.iter().filter(|(key, _)| key.0 == request.project);
@@ -108,8 +108,8 @@ fn ip_addresses(request: &AtlasRequest<'_>) -> Value {
     json!({ "groupId": request.project.as_str(), "services": { "clusters": clusters.collect::<Vec<_>>() } })
 }
 
-/// The network containers: one for every region that the project has clusters or endpoint services in, on Google Cloud one for
-/// all regions. Source: the API's description, `CloudProviderContainer`.
+/// The network containers: one for every region with clusters or endpoint services of the project, on Google Cloud one
+/// for all regions. Source: the API's description, `CloudProviderContainer`.
 fn containers(request: &AtlasRequest<'_>) -> Vec<Value> {
     let inventory = request.shared.control.inventory();
     let project = &request.project;

@@ -15,10 +15,10 @@ use crate::control::inventory::{Inventory, ProjectProfile, Tags};
 use crate::model::{CidrSet, DEFAULT_TARGET_LIMIT, ProjectId};
 use crate::plan::Snapshot;
 
-/// The limit that the documentation lets a project raise.
+/// The limit that a project can raise, according to Atlas' documentation.
 const NODES_LIMIT: &str = "atlas.project.deployment.nodesPerPrivateLinkRegion";
 
-/// How far the API raises it; support raises it further. Source: the limits page.
+/// The maximum that the API accepts; support can raise it further. Source: the limits page.
 const API_MAXIMUM: usize = 90;
 
 pub(super) fn view(inventory: &Inventory, id: &ProjectId) -> Value {
@@ -61,7 +61,7 @@ struct ProjectBody {
     others: Map<String, Value>,
 }
 
-/// Fields of an answer, which clients send back with a request.
+/// Fields of a response, which clients send back with a request.
 const READ_ONLY: [&str; 4] = ["id", "links", "clusterCount", "created"];
 
 #[derive(Deserialize)]
@@ -74,7 +74,7 @@ fn tags_view(tags: &Tags) -> Value {
     tags.iter().map(|(key, value)| json!({ "key": key, "value": value })).collect()
 }
 
-/// The longest project name, in characters.
+/// Maximum length of a project name in characters.
 const LONGEST_NAME: usize = 64;
 
 impl ProjectBody {
@@ -88,7 +88,7 @@ impl ProjectBody {
         if let Some(name) = body.others.keys().find(|name| !READ_ONLY.contains(&name.as_str())) {
             return Err(unsupported(name, "a project has no such attribute; leave it out"));
         }
-        // Every other restriction is the government cloud's.
+        // Every other restriction is for the government cloud.
         match body.region_usage_restrictions.as_deref() {
             None | Some("" | "NONE") => Ok(body),
             Some(other) => Err(invalid("regionUsageRestrictions", other)),
@@ -178,7 +178,7 @@ fn limit(request: &AtlasRequest<'_>) -> Value {
     })
 }
 
-/// The most addressable targets that the project has in a region.
+/// The highest number of addressable targets that the project has in a region.
 fn usage(inventory: &Inventory, snapshot: &Snapshot, project: &ProjectId) -> usize {
     let own = inventory.services.values().filter(|record| record.project == *project);
     let counts = own.map(|record| snapshot.targets.iter().filter(|target| target.service == record.service.id).count());
@@ -188,7 +188,7 @@ fn usage(inventory: &Inventory, snapshot: &Snapshot, project: &ProjectId) -> usi
 #[derive(Deserialize)]
 struct LimitChange {
     value: Option<usize>,
-    /// What the answer has besides, which clients send back with a request.
+    /// Other fields of the response, which clients send back.
     #[serde(flatten)]
     others: Map<String, Value>,
 }

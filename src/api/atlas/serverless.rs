@@ -16,7 +16,7 @@ use crate::control::inventory::{ClusterState, Inventory, Pair, Reservation, Serv
 use crate::model::{ClusterName, EndpointState, VpceId};
 use crate::plan::ClusterStrings;
 
-/// Characters of a remark. Source: the API's description.
+/// Maximum length of a comment. Source: the API's description.
 const LONGEST_COMMENT: usize = 80;
 
 pub(super) async fn instances(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
@@ -112,7 +112,7 @@ fn view(request: &AtlasRequest<'_>, record: &ServerlessRecord) -> Value {
 struct NewInstance {
     name: Option<String>,
     provider_settings: Option<ProviderSettings>,
-    /// The gateway's own: where its `mongos` really listen.
+    /// An extension: the addresses of its `mongos`.
     #[serde(default)]
     lab_backends: Vec<SocketAddr>,
     #[serde(flatten)]
@@ -127,7 +127,7 @@ struct ProviderSettings {
     region_name: Option<String>,
 }
 
-/// What an instance has of the fields that can't be chosen.
+/// The fixed fields of an instance.
 fn fixed() -> Value {
     json!({
         "serverlessBackupOptions": { "serverlessContinuousBackupEnabled": false },
@@ -155,7 +155,7 @@ async fn create(request: &AtlasRequest<'_>) -> AtlasResult {
     request.shared.control.edit(move |draft| draft.create_serverless(&project, new, wanted, backends)).await?;
     let inventory = request.shared.control.inventory();
     let record = find(request, &inventory, name.as_str())?;
-    // Its state may have changed already; the answer shows it as it was requested.
+    // Its state may have changed already; the response shows it as requested.
     let created = ServerlessRecord { state: ClusterState::Creating, ..record.clone() };
     Ok((StatusCode::CREATED, view(request, &created)))
 }

@@ -43,7 +43,7 @@ pub(super) fn region(text: &str) -> Result<Region, AtlasError> {
     region_of(None, text)
 }
 
-/// The region of a provider, in Atlas' spelling or in the provider's own.
+/// The region of a provider, in Atlas' or the provider's own notation.
 pub(super) fn region_of(cloud: Option<Cloud>, text: &str) -> Result<Region, AtlasError> {
     let provider = cloud.map_or("AWS", Cloud::label);
     Region::of(cloud, text).map_err(|_| {
@@ -52,7 +52,7 @@ pub(super) fn region_of(cloud: Option<Cloud>, text: &str) -> Result<Region, Atla
     })
 }
 
-/// `supportedRemoteRegions`: in Atlas' spelling alone, each once; none and `null` are the same.
+/// `supportedRemoteRegions`: only in Atlas' notation, each region once; an empty list and `null` are equal.
 fn remote_regions(texts: Option<Vec<String>>) -> Result<Vec<Region>, AtlasError> {
     const NAME: &str = "supportedRemoteRegions";
     let texts = texts.unwrap_or_default();
@@ -71,7 +71,7 @@ fn remote_regions(texts: Option<Vec<String>>) -> Result<Vec<Region>, AtlasError>
     Ok(regions)
 }
 
-/// What only AWS has, asked of another provider.
+/// The error for an AWS-only feature on another provider.
 fn unsupported(provider: &str) -> AtlasError {
     let detail = format!("Cross-region private endpoints are not supported for the cloud provider {provider}.");
     AtlasError::new(400, "PROVIDER_UNSUPPORTED", detail).with([provider])
@@ -85,7 +85,7 @@ pub(super) fn provider(field: &str, name: &str) -> Result<Option<Cloud>, AtlasEr
     Cloud::of_label(name).map(Some).ok_or_else(|| invalid(field, name))
 }
 
-/// Whether a text is an id as Atlas gives them: 24 hex digits.
+/// Whether a text is an Atlas id: 24 hex digits.
 pub(super) fn is_id(id: &str) -> bool {
     is_prefixed_hex(id, "", &[24])
 }
@@ -150,7 +150,7 @@ pub(super) async fn create(request: &AtlasRequest<'_>) -> AtlasResult {
     let remote = remote_regions(body.supported_remote_regions)?;
     let project = request.project.clone();
     let id = request.shared.control.edit(move |draft| draft.create_service(&project, wanted, remote)).await?;
-    // Its state may have changed already; the answer shows it as it was requested.
+    // Its state may have changed already; the response shows it as requested.
     let inventory = request.shared.control.inventory();
     let record = inventory.project_service(&id).ok_or_else(|| no_service(id.as_str()))?;
     let created = ServiceRecord { state: ServiceState::Initiating, ..record.clone() };
@@ -190,7 +190,7 @@ async fn change(request: &AtlasRequest<'_>, id: &str) -> AtlasResult {
 pub(super) fn list(request: &AtlasRequest<'_>) -> (StatusCode, Value) {
     let inventory = request.shared.control.inventory();
     let mut own: Vec<_> = inventory.services.values().filter(|record| record.project == request.project).collect();
-    // There is one in each region, and ids say nothing of an order.
+    // There is one in each region, and ids have no meaningful order.
     own.sort_by(|a, b| a.service.region.cmp(&b.service.region));
     (StatusCode::OK, own.into_iter().map(|record| view(&inventory, record)).collect())
 }
@@ -210,14 +210,14 @@ pub(super) async fn delete(request: &AtlasRequest<'_>, id: &str) -> AtlasResult 
 
 #[derive(Deserialize)]
 struct NewEndpoint {
-    /// The first version's name for it is the longer one.
+    /// The first version's name is the longer one.
     #[serde(alias = "interfaceEndpointId")]
     id: Option<String>,
     #[serde(rename = "cloudProvider")]
     cloud_provider: Option<String>,
 }
 
-/// A body may name the provider, which is the path's.
+/// A body may contain the provider, which must be the path's.
 pub(super) fn check_provider(named: Option<&str>, own: &str) -> Result<(), AtlasError> {
     match named {
         Some(other) if other != own => Err(invalid("cloudProvider", other)),
@@ -268,7 +268,7 @@ pub(super) fn endpoint_view(inventory: &Inventory, id: &VpceId, registration: &R
     })
 }
 
-/// Atlas' word for where an endpoint is, and why it failed.
+/// Atlas' status of an endpoint, and why it failed.
 pub(super) fn status(
     inventory: &Inventory,
     id: &VpceId,
@@ -280,7 +280,7 @@ pub(super) fn status(
     if registration.error.is_some() {
         return ("REJECTED", registration.error.clone());
     }
-    // AWS may know it later: until the wait is over, it is pending.
+    // AWS may create it later: until the wait ends, it is pending.
     let Some(record) = inventory.endpoints.get(id) else { return ("PENDING", None) };
     match record.endpoint.state {
         EndpointState::PendingAcceptance if record.created.is_some() => ("PENDING_ACCEPTANCE", None),

@@ -1,5 +1,5 @@
-//! Database users: stored and shown, without their passwords. The databases behind the gateway have their own users, so a user
-//! here opens nothing.
+//! Database users: stored and shown, without their passwords. The databases behind the gateway have their own users, so
+//! these grant no access.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use super::{AtlasError, AtlasRequest, AtlasResult};
 use crate::api::text::iso8601;
 use crate::control::inventory::{DatabaseUser, Pair, Timestamp};
 
-/// Bytes of a database's or a user's name.
+/// Maximum length in bytes of a database's or a user's name.
 const LONGEST: usize = 200;
 
-/// Fields with the value that a user has who was made without them.
+/// Fields with their defaults.
 fn defaults() -> [(&'static str, Value); 8] {
     [
         ("awsIAMType", json!("NONE")),

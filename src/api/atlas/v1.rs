@@ -1,5 +1,5 @@
-//! The first version's own calls for private endpoints on AWS, before there were other providers: what the deprecated
-//! `atlas privateEndpoints create|list|…` commands still send.
+//! Calls of the first version for private endpoints on AWS, before other providers were supported; the deprecated
+//! `atlas privateEndpoints create|list|…` commands still use them.
 
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::services::{self, is_id};
 use super::{AtlasError, AtlasRequest, AtlasResult};
 
-/// Whether a path below `privateEndpoint` is one of these.
+/// Whether a path below `privateEndpoint` is one of these calls.
 pub(super) fn is_old(rest: &[&str]) -> bool {
     match rest {
         [] => true,
@@ -44,7 +44,7 @@ pub(super) async fn answer(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasRe
     }
 }
 
-/// A service as the first version has it.
+/// A service in the first version's format.
 fn old(body: Value) -> Value {
     json!({
         "endpointServiceName": body["endpointServiceName"],
@@ -57,7 +57,7 @@ fn old(body: Value) -> Value {
     })
 }
 
-/// An endpoint as the first version has it.
+/// An endpoint in the first version's format.
 fn plain((status, mut body): (StatusCode, Value)) -> (StatusCode, Value) {
     if let Some(fields) = body.as_object_mut() {
         fields.remove("cloudProvider");

@@ -1,7 +1,7 @@
-//! The console: a web page over `/v1`, compiled into the binary. No build step, nothing from elsewhere.
+//! The console: a web page over `/v1`, compiled into the binary, without a build step or external resources.
 //!
-//! What is served here is the same for everybody and holds nothing of the gateway's: the page asks `/v1` for what it
-//! shows, with the token that its user gives it. So it has no credentials itself.
+//! The files are the same for every client and contain no data of the gateway: the page requests it from `/v1`, with
+//! the token that its user enters. So the files need no credentials.
 
 use std::sync::LazyLock;
 
@@ -16,13 +16,13 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// What the page may do: run and show what comes from here, ask `/v1`, and nothing else. Neither inline script nor
-/// inline style, no text that becomes markup (Trusted Types), no frame around it.
+/// The page may run and show only its own files and request `/v1`. No inline script or style, no text that becomes
+/// markup (Trusted Types), no frame around it.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       frame-ancestors 'none'; base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";
 
-/// What goes with every file: the policy, and what older browsers have for parts of it.
+/// The headers of every file: the policy, and equivalents of its parts for older browsers.
 const HEADERS: [(&str, &str); 6] = [
     ("content-security-policy", POLICY),
     ("referrer-policy", "no-referrer"),
@@ -45,7 +45,7 @@ macro_rules! asset {
     };
 }
 
-/// The page itself is the first.
+/// The first one is the page itself.
 static ASSETS: &[Asset] = &[
     asset!("index.html", HTML),
     asset!("console.css", CSS),
@@ -73,13 +73,13 @@ static ASSETS: &[Asset] = &[
     asset!("limits.js", JS),
 ];
 
-/// Entity tags of [`ASSETS`], by what is in them.
+/// Entity tags of [`ASSETS`], derived from their content.
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let tag = |asset: &Asset| format!("\"{}\"", hex::encode(&digest(&SHA256, asset.text.as_bytes()).as_ref()[..12]));
     ASSETS.iter().map(tag).collect()
 });
 
-/// Whether a request is for the page or one of its files. `POST /`, and `GET /?Action=…`, are EC2's.
+/// Whether a request is for the page or one of its files. `POST /` and `GET /?Action=…` are EC2's.
 pub(super) fn is_for(call: &Call) -> bool {
     match call.segments().as_slice() {
         [] => matches!(call.method, Method::GET | Method::HEAD) && call.query("Action").is_none(),
@@ -108,7 +108,7 @@ pub(super) fn answer(call: &Call) -> Reply {
     } else {
         bytes(StatusCode::OK, asset.content_type, asset.text)
     };
-    // Kept, but asked for each time: after an upgrade no file is older than the others.
+    // Cached but always revalidated, so that after an upgrade no file is older than the others.
     set(&mut reply, CACHE_CONTROL, "no-cache");
     set(&mut reply, ETAG, tag);
     for (name, value) in HEADERS {
@@ -117,7 +117,7 @@ pub(super) fn answer(call: &Call) -> Reply {
     reply
 }
 
-/// Whether the client has the file with this tag already (RFC 9110, 13.1.2: by weak comparison).
+/// Whether the client already has the file with this tag (RFC 9110, 13.1.2: weak comparison).
 fn is_known(call: &Call, tag: &str) -> bool {
     let known = call.headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     known.flat_map(|tags| tags.split(',')).map(str::trim).any(|known| {

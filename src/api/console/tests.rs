@@ -1,4 +1,4 @@
-//! The page that a browser gets, and its content.
+//! The console's page and its content.
 
 use hyper::StatusCode;
 
@@ -94,7 +94,7 @@ fn nothing_is_inline_nothing_becomes_markup_and_nothing_is_elsewhere() {
         ] {
             assert!(!asset.text.contains(word), "{} has `{word}`", asset.name);
         }
-        // A namespace is a name, no address.
+        // A namespace is a name, not an address.
         let text = asset.text.replace("http://www.w3.org/2000/svg", "");
         assert!(!text.contains("://") && !text.contains("\"//"), "{} names an address", asset.name);
     }

@@ -1,4 +1,4 @@
-//! Connections of interface endpoints to a service, as the service's owner sees and decides them.
+//! Connections of interface endpoints to a service, for the service's owner.
 
 use super::endpoints::{change_each, created, dns_entries, existing, state, unsuccessful};
 use super::errors::not_found;

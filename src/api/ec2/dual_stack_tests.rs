@@ -1,4 +1,4 @@
-//! A33: IPv6 of VPCs and subnets, and the IP address types of endpoints, by requests as they come over the wire.
+//! A33: IPv6 of VPCs and subnets, and the IP address types of endpoints, by requests on the wire.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use crate::model::{IpAddressType, VpceId};
 
 const SERVICE: &str = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c";
 
-/// The quickstart's inventory, with a service that takes endpoints of both families.
+/// The quickstart's inventory, with a service that supports both address families.
 async fn gateway() -> Gateway {
     let mut desired = config::quickstart().desired;
     let service = &mut desired.projects[0].services[0];
@@ -18,7 +18,7 @@ async fn gateway() -> Gateway {
     Gateway::start_with(desired).await
 }
 
-/// A VPC with IPv6 and a dual-stack subnet in it: their ids, and the subnet's network.
+/// Creates a VPC with IPv6 and a dual-stack subnet in it; returns their ids, and the subnet's network.
 async fn vpc(gateway: &Gateway) -> (String, String, String) {
     let made = gateway.ok("Action=CreateVpc&CidrBlock=10.7.0.0/16&AmazonProvidedIpv6CidrBlock=true").await;
     let (vpc, net) = (element(&made, "vpcId"), element(&made, "ipv6CidrBlock"));
@@ -48,7 +48,7 @@ async fn a_vpcs_ipv6_network_comes_and_goes_with_its_association() {
         .await;
     assert_eq!((element(&shown, "vpcId"), element(&shown, "cidrBlock")), (vpc.clone(), "10.8.0.0/16".to_owned()));
     assert!(shown.contains(&id) && shown.contains("<ipv6Pool>Amazon</ipv6Pool>"), "{shown}");
-    // What lets everything out does so over both families from now on.
+    // Unrestricted egress applies to both families from now on.
     let groups =
         gateway.ok(&format!("Action=DescribeSecurityGroups&Filter.1.Name=vpc-id&Filter.1.Value.1={vpc}")).await;
     assert!(groups.contains("<cidrIpv6>::/0</cidrIpv6>"), "{groups}");

@@ -20,7 +20,7 @@ use crate::model::{DnsRecordIpType, EndpointState, IpAddressType, Region, Servic
 /// The default policy of an endpoint.
 const FULL_ACCESS: &str = r#"{"Statement":[{"Action":"*","Effect":"Allow","Principal":"*","Resource":"*"}]}"#;
 
-/// Route 53's zones for the `vpce` names of a region. Source: AWS, by what DescribeVpcEndpoints answers there.
+/// Route 53's zones for the `vpce` names of a region. Source: AWS, responses of DescribeVpcEndpoints.
 const VPCE_ZONES: &[(&str, &str)] = &[
     ("ap-southeast-1", "Z18LLCSTV4NVNL"),
     ("ap-southeast-2", "ZDK2GCRPAFKGO"),
@@ -42,13 +42,13 @@ const VPCE_ZONES: &[(&str, &str)] = &[
     ("us-west-2", "Z1YSA3EXCYUU9Z"),
 ];
 
-/// The zone of a region's `vpce` names; one that is always the same where AWS's isn't known.
+/// The zone of a region's `vpce` names; a derived one if AWS's is unknown.
 fn vpce_zone(region: &Region) -> String {
     let known = VPCE_ZONES.iter().find(|(known, _)| *known == region.as_str());
     known.map_or_else(|| own_zone(region.as_str()), |(_, zone)| (*zone).to_owned())
 }
 
-/// A hosted zone's id that follows from what it is for.
+/// A hosted zone's id derived from `what`.
 fn own_zone(what: &str) -> String {
     format!("Z{}", object_id("hosted-zone", what)[..20].to_uppercase())
 }
@@ -57,7 +57,7 @@ fn endpoint_id(params: &Params) -> Result<VpceId, Ec2Error> {
     params.id("VpcEndpointId", ENDPOINT)
 }
 
-/// The consumer's resources that describe actions show: those of the caller's region that are not deleted.
+/// The consumer's resources that describe actions return: those of the caller's region that are not deleted.
 pub(super) fn seen<'a>(
     request: &'a Ec2Request<'_>,
     inventory: &'a Inventory,
@@ -70,7 +70,7 @@ pub(super) fn existing(inventory: &Inventory) -> impl Iterator<Item = &EndpointR
     inventory.endpoints.values().filter(|record| record.endpoint.state != EndpointState::Deleted)
 }
 
-/// The state that EC2 shows: an accepted endpoint without a subnet has failed.
+/// The state in EC2: an accepted endpoint without a subnet has failed.
 pub(super) fn state(record: &EndpointRecord) -> EndpointState {
     match record.endpoint.state {
         EndpointState::Available if record.endpoint.addresses.is_empty() => EndpointState::Failed,
@@ -79,7 +79,7 @@ pub(super) fn state(record: &EndpointRecord) -> EndpointState {
 }
 
 pub(super) fn created(record: &EndpointRecord) -> Timestamp {
-    // The config doesn't say when; a date that says so is better than none, which tools don't take.
+    // Unknown for the config's endpoints; tools require a date, and 1970 is recognizably not a real one.
     record.created.unwrap_or_default()
 }
 
@@ -189,7 +189,7 @@ pub(super) async fn create(request: &Ec2Request<'_>) -> Ec2Result {
     Ok(xml)
 }
 
-/// Options that create and modify share, and of which each has one value here.
+/// Options of both create and modify that have a single supported value here.
 fn check_options(params: &Params) -> Result<(), Ec2Error> {
     params.unsupported(&[
         "ResourceConfigurationArn",
@@ -299,7 +299,7 @@ pub(super) async fn modify(request: &Ec2Request<'_>) -> Ec2Result {
     Ok(Xml::done())
 }
 
-/// Changes each endpoint of `VpcEndpointId.N` by itself that `check` lets through; answers which were not changed, and why.
+/// Changes each endpoint of `VpcEndpointId.N` that passes `check`, independently; returns those that failed, and why.
 pub(super) async fn change_each<'r>(
     request: &'r Ec2Request<'_>,
     check: impl Fn(&VpceId) -> Result<(), Ec2Error>,
@@ -323,7 +323,7 @@ pub(super) async fn change_each<'r>(
     Ok(unsuccessful)
 }
 
-/// The answer that lists what was not changed.
+/// The response element that lists failures.
 pub(super) fn unsuccessful(failed: &[(&str, Ec2Error)]) -> Xml {
     let mut xml = Xml::new();
     xml.set("unsuccessful", failed, |xml, (id, refusal)| {
@@ -344,7 +344,7 @@ pub(super) async fn delete(request: &Ec2Request<'_>) -> Ec2Result {
     };
     let mut failed = change_each(request, is_here, Draft::delete_endpoint).await?;
     for (_, refusal) in &mut failed {
-        // Here AWS writes the code in another way.
+        // Here AWS's code has another spelling.
         if refusal.code == "InvalidVpcEndpointId.NotFound" {
             refusal.code = "InvalidVpcEndpoint.NotFound";
         }

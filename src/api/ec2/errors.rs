@@ -1,4 +1,4 @@
-//! Control's refusals in EC2's codes. Source of the codes: Amazon EC2 API Reference, *Error codes*.
+//! Control's refusals with EC2's codes. Source of the codes: Amazon EC2 API Reference, *Error codes*.
 
 use hyper::StatusCode;
 
@@ -155,7 +155,7 @@ fn of_rule(rule: &RuleError) -> Ec2Error {
         RuleError::NoSuchService(name) => {
             return Ec2Error::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"));
         }
-        // AWS does not say which code it answers; tools take the name's for one that can't be used from there.
+        // AWS does not document its code; tools treat this one as a service that can't be used from there.
         RuleError::UnsupportedRegion { .. } => "InvalidServiceName",
         RuleError::Unknown { what: "VPC", id } => return not_found(Kind::Vpc, id),
         RuleError::Unknown { what: "subnet", id } => return not_found(Kind::Subnet, id),

@@ -13,7 +13,7 @@ use crate::control::inventory::{Inventory, RulePeer, VpcRecord};
 use crate::model::Direction::{self, Egress, Ingress};
 use crate::model::{Region, SecurityGroup, SecurityGroupId};
 
-/// `GroupId`; a name alone would name a group of the default VPC, which no account here has.
+/// `GroupId`; a name alone would refer to a group of the default VPC, which no account here has.
 pub(super) fn group_id(params: &Params) -> Result<SecurityGroupId, Ec2Error> {
     match (params.text("GroupId"), params.text("GroupName")) {
         (None, Some(name)) => Err(no_default_group(name)),
@@ -99,7 +99,7 @@ fn description((record, group): &GroupView<'_>) -> String {
     record.descriptions.get(&group.id).unwrap_or(&group.name).clone()
 }
 
-/// What a field of a group's permissions says.
+/// The values of a field of a group's permissions.
 fn of_permissions((record, group): &GroupView<'_>, direction: Direction, field: &str) -> Vec<String> {
     let rules = record.rules_of(&group.id).iter().filter(|rule| rule.direction == direction);
     let value = |rule: &crate::control::inventory::RuleRecord| match (field, &rule.terms.peer) {

@@ -1,4 +1,4 @@
-//! Network interfaces: those of interface endpoints, as nothing else has any here.
+//! Network interfaces of interface endpoints; there are no others here.
 
 use std::net::IpAddr;
 
@@ -13,10 +13,10 @@ use crate::api::text::object_id;
 use crate::control::inventory::{EndpointRecord, Inventory, Tags};
 use crate::model::{EndpointAddress, IpFamily};
 
-/// Who made the interfaces.
+/// The owner of the requests that created the interfaces.
 const REQUESTER: &str = "amazon-aws";
 
-/// An endpoint's interface with what is around it.
+/// An endpoint's interface with its context.
 struct InterfaceView<'a> {
     inventory: &'a Inventory,
     record: &'a EndpointRecord,
@@ -25,7 +25,7 @@ struct InterfaceView<'a> {
 }
 
 impl InterfaceView<'_> {
-    /// A locally administered address that follows from the interface's id.
+    /// A locally administered address derived from the interface's id.
     fn mac(&self) -> String {
         let digits = object_id("mac", self.address.eni.as_str());
         let pairs = (0..5).map(|n| format!(":{}", &digits[2 * n..2 * n + 2]));
@@ -46,7 +46,7 @@ impl InterfaceView<'_> {
         self.ip(IpFamily::Ipv4).iter().map(ToString::to_string).collect()
     }
 
-    /// `ip-10-0-30-194.ec2.internal`, in VPCs that give host names. Source: Amazon VPC User Guide, *DNS attributes*.
+    /// `ip-10-0-30-194.ec2.internal`, in VPCs with DNS host names. Source: Amazon VPC User Guide, *DNS attributes*.
     fn private_name(&self) -> Option<String> {
         let vpc = &self.inventory.vpcs.get(&self.record.endpoint.vpc)?.vpc;
         let domain = match vpc.region.as_str() {

@@ -1,4 +1,4 @@
-//! Listing: ids that were asked for, filters, pages. The same for every kind of resource.
+//! Listing of resources: by ids, with filters, in pages. The same for every kind of resource.
 
 use std::ops::RangeInclusive;
 
@@ -11,62 +11,63 @@ use crate::control::inventory::Tags;
 
 /// How a kind of resource is listed.
 pub(super) struct Listing<'l, T> {
-    /// The parameter that lists ids, as `VpcId`, and how these are written, unless they are names; `None`: the action has none.
+    /// The parameter with ids, such as `VpcId`, and the ids' format, unless they are names; `None`: the action has
+    /// none.
     pub(super) ids: Option<(&'l str, Option<IdForm>)>,
-    /// How many a page may have, by `MaxResults`; `None`: the action has no pages.
+    /// The allowed page sizes, `MaxResults`; `None`: the action has no pages.
     pub(super) pages: Option<RangeInclusive<usize>>,
     /// A resource's id.
     pub(super) id: fn(&T) -> String,
     /// A resource's tags.
     pub(super) tags: fn(&T) -> Tags,
-    /// The documented filters, and the values that each compares. A filter without values matches nothing.
+    /// The documented filters with the values that each compares. A filter without values matches nothing.
     pub(super) filters: &'l [Filter<T>],
-    /// The error for an id that was asked for and isn't there.
+    /// The error for a requested id that does not exist.
     pub(super) missing: fn(&str) -> Ec2Error,
 }
 
-/// A filter's name, and the values of a resource that it compares.
+/// A filter's name, and a resource's values that it compares.
 pub(super) type Filter<T> = (&'static str, fn(&T) -> Vec<String>);
 
-/// The values of a resource that the chosen filter compares.
+/// A resource's values that the chosen filter compares.
 type FilterField<'f, T> = Box<dyn Fn(&T) -> Vec<String> + 'f>;
 
-/// The pages of most actions. Source: Amazon EC2 API Reference, `MaxResults` of each.
+/// The page sizes of most actions. Source: Amazon EC2 API Reference, `MaxResults` of each.
 pub(super) const PAGES: RangeInclusive<usize> = 5..=1000;
 
-/// The pages of actions on endpoints, which return 1,000 items where more are asked for.
+/// The page sizes of actions on endpoints, which return at most 1,000 items.
 pub(super) const ENDPOINT_PAGES: RangeInclusive<usize> = 1..=2_147_483_647;
 
-/// The most that a page has.
+/// Maximum page size.
 const LONGEST_PAGE: usize = 1000;
 
-/// For resources that have no tags.
+/// For resources without tags.
 pub(super) fn no_tags<T>(_: &T) -> Tags {
     Tags::new()
 }
 
-/// For filters on what resources never have here.
+/// For filters on attributes that resources never have here.
 pub(super) fn none<T>(_: &T) -> Vec<String> {
     Vec::new()
 }
 
-/// One value for a filter.
+/// A single value for a filter.
 pub(super) fn one(value: impl ToString) -> Vec<String> {
     vec![value.to_string()]
 }
 
-/// A page of a list, and the token for the next.
+/// A page of a list, and the token of the next.
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
     pub(super) next: Option<String>,
 }
 
 impl<T> Listing<'_, T> {
-    /// The resources that a describe request names by id.
+    /// Selects resources by ids and filters, in pages.
     pub(super) fn select(&self, params: &Params, items: impl Iterator<Item = T>) -> Result<Page<T>, Ec2Error> {
         let mut items: Vec<(String, T)> = items.map(|item| ((self.id)(&item), item)).collect();
         let wanted = self.ids.map(|(name, _)| params.list(name)).unwrap_or_default();
-        // Of a malformed id and one that isn't there, AWS names the malformed one.
+        // If there are a malformed id and a missing one, AWS reports the malformed one.
         if let Some((_, Some(form))) = self.ids {
             wanted.iter().try_for_each(|id| form.check(id))?;
         }
@@ -91,7 +92,7 @@ impl<T> Listing<'_, T> {
         if name == "tag-key" {
             return Ok(Box::new(|item| (self.tags)(item).into_keys().collect()));
         }
-        // An old filter, which is documented no longer.
+        // An old filter that is no longer documented.
         if name == "tag-value" {
             return Ok(Box::new(|item| (self.tags)(item).into_values().collect()));
         }
@@ -141,7 +142,7 @@ fn page<T>(
     Ok(Page { items: items.into_iter().map(|(_, item)| item).collect(), next })
 }
 
-/// Whether `text` fits a pattern with `*` and `?`, in time proportional to the product of their lengths.
+/// Whether `text` matches a pattern with `*` and `?`, in time proportional to the product of their lengths.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {
@@ -164,7 +165,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     pattern[p..].iter().all(|c| *c == b'*')
 }
 
-/// A list of what there is none of.
+/// An empty list.
 pub(super) fn empty(
     request: &Ec2Request<'_>,
     set: &str,

@@ -1,5 +1,5 @@
-//! The EC2 Query API: `POST /`, a form in, XML out. Source: Amazon EC2 API Reference, 2016-11-15. STS and IAM are asked at the
-//! same address, see [`sts`].
+//! The EC2 Query API: `POST /` with a form, XML responses. Source: Amazon EC2 API Reference, 2016-11-15. STS and IAM
+//! use the same address, see [`sts`].
 
 mod connections;
 #[cfg(test)]
@@ -36,36 +36,36 @@ use crate::control::draft::{Draft, EditError, Kind};
 use crate::control::inventory::Inventory;
 use crate::model::{Direction, Region};
 
-/// The account that everything belongs to.
+/// The account that owns everything.
 const OWNER: &str = "123456789012";
 
 const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
-/// What an action answers inside its response element.
+/// The content of an action's response element.
 type Ec2Result = Result<Xml, Ec2Error>;
 
-/// One request.
+/// A request.
 struct Ec2Request<'a> {
     shared: &'a Shared,
     params: Params,
-    /// The region that the request was signed for; `None`: unsigned, which sees every region.
+    /// The region for which the request was signed; `None`: unsigned, which sees every region.
     region: Option<Region>,
 }
 
 impl Ec2Request<'_> {
-    /// Whether something in `region` is looked at.
+    /// Whether resources in `region` are visible.
     fn sees(&self, region: &Region) -> bool {
         self.region.as_ref().is_none_or(|own| own == region)
     }
 
-    /// Refuses what no handler has read, and what was to be tried only (`DryRun`).
+    /// Refuses unread parameters, and dry runs (`DryRun`).
     fn check_complete(&self) -> Result<(), Ec2Error> {
         let is_dry = self.params.flag("DryRun")? == Some(true);
         self.params.check_all_read()?;
         if is_dry { Err(Ec2Error::dry_run()) } else { Ok(()) }
     }
 
-    /// Changes what there is, once the request turned out to be complete: handlers read all their parameters before.
+    /// Changes the inventory if the request is complete; handlers read all their parameters before.
     async fn edit<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut Draft) -> Result<T, EditError> + Clone + Send + Sync + 'static,
@@ -75,14 +75,14 @@ impl Ec2Request<'_> {
         Ok(self.shared.control.edit(change).await?)
     }
 
-    /// The caller sees only its region, which is that of the signature.
+    /// Checks that the caller's region, that of the signature, exists.
     fn check_region(&self) -> Result<(), Ec2Error> {
         let inventory = self.shared.control.inventory();
         let found = self.params.resource_ids().find(|id| !self.sees_resource(&inventory, id));
         found.map_or(Ok(()), |id| Err(not_found(Kind::of_id(id), id)))
     }
 
-    /// Whether what has this id, if anything has, is looked at.
+    /// Whether a resource with this id is visible.
     fn sees_resource(&self, inventory: &Inventory, id: &str) -> bool {
         inventory.region_of_resource(id).is_none_or(|region| self.sees(region))
     }

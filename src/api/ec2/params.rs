@@ -1,5 +1,5 @@
-//! A request's parameters: `Name`, `Name.1`, `Name.1.Key`. What no handler has read is refused, so that nothing that a caller
-//! asks for is dropped in silence.
+//! A request's parameters: `Name`, `Name.1`, `Name.1.Key`. A parameter that no handler has read is refused, so that no
+//! part of a request is silently ignored.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -9,11 +9,11 @@ use super::errors::Ec2Error;
 use crate::control::inventory::Tags;
 use crate::model::is_prefixed_hex;
 
-/// One of them.
+/// A parameter.
 struct Param {
     key: String,
     value: String,
-    /// Whether a handler asked for it.
+    /// Whether a handler has read it.
     read: AtomicBool,
 }
 
@@ -47,7 +47,7 @@ impl Params {
         self.text(name).map(|text| text.parse().map_err(|_| Ec2Error::invalid(name, text))).transpose()
     }
 
-    /// A parameter that has an effect in AWS and none here: it may say what is so anyway.
+    /// Checks a parameter that has no effect here: only its actual value is accepted.
     ///
     /// # Errors
     ///
@@ -62,11 +62,11 @@ impl Params {
         }
     }
 
-    /// Parameters of the documentation for what is not here.
+    /// Refuses documented parameters of unsupported features.
     ///
     /// # Errors
     ///
-    /// `UnsupportedOperation` for the first that is given.
+    /// `UnsupportedOperation` for the first that is present.
     pub(super) fn unsupported(&self, names: &[impl AsRef<str>]) -> Result<(), Ec2Error> {
         let is_named = |param: &&Param| {
             names.iter().any(|name| {
@@ -83,7 +83,7 @@ impl Params {
         self.indexes(name).into_iter().filter_map(|n| self.text(&format!("{name}.{n}"))).collect()
     }
 
-    /// The numbers that follow `name.`, in order, each once.
+    /// The distinct numbers after `name.`, in order.
     pub(super) fn indexes(&self, name: &str) -> Vec<u32> {
         let numbers = self.0.iter().filter_map(|param| {
             let rest = param.key.strip_prefix(name)?.strip_prefix('.')?;
@@ -92,17 +92,18 @@ impl Params {
         numbers.collect::<BTreeSet<u32>>().into_iter().collect()
     }
 
-    /// An id of one form.
+    /// An id of the given format.
     pub(super) fn id<T: FromStr>(&self, name: &str, form: IdForm) -> Result<T, Ec2Error> {
         form.parse(self.required(name)?)
     }
 
-    /// The ids of a list, each of one form.
+    /// The ids of a list, each of the given format.
     pub(super) fn ids<T: FromStr>(&self, name: &str, form: IdForm) -> Result<Vec<T>, Ec2Error> {
         self.list(name).into_iter().map(|text| form.parse(text)).collect()
     }
 
-    /// The values of parameters that name a resource, but for lists of endpoints, of which each is changed by itself.
+    /// The values of parameters that refer to a resource, except lists of endpoints, each of which is changed
+    /// independently.
     pub(super) fn resource_ids(&self) -> impl Iterator<Item = &str> {
         let is_id = |param: &&Param| {
             let name = param.key.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit());
@@ -120,7 +121,8 @@ impl Params {
         self.indexes("Filter").into_iter().map(filter).collect()
     }
 
-    /// The digest that distinguishes requests with the same client token: everything but the token and the signature's parameters.
+    /// A digest that distinguishes requests with the same client token: all parameters except the token and the
+    /// signature's.
     pub(super) fn fingerprint(&self) -> String {
         let counts = |param: &&Param| param.key != "ClientToken" && !is_of_every_request(&param.key);
         let mut pairs: Vec<_> = self.0.iter().filter(counts).map(|param| (&param.key, &param.value)).collect();
@@ -130,7 +132,7 @@ impl Params {
 
     /// # Errors
     ///
-    /// `UnknownParameter` for the first that no handler has read.
+    /// `UnknownParameter` for the first parameter that no handler has read.
     pub(super) fn check_all_read(&self) -> Result<(), Ec2Error> {
         let is_unread = |param: &&Param| !param.read.load(Ordering::Relaxed) && !is_of_every_request(&param.key);
         self.0.iter().find(is_unread).map_or(Ok(()), |Param { key, .. }| {
@@ -139,19 +141,19 @@ impl Params {
     }
 }
 
-/// What every request may carry: the API's version, and a signature in the query. Source: Amazon EC2 API Reference, *Common
-/// query parameters*.
+/// Parameters that every request may have: the API's version, and a signature in the query. Source: Amazon EC2 API
+/// Reference, *Common query parameters*.
 fn is_of_every_request(key: &str) -> bool {
     let common =
         ["Action", "Version", "AWSAccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "Timestamp"];
     common.contains(&key) || key.starts_with("X-Amz-")
 }
 
-/// How the ids of one kind are written, and the code for one that is written otherwise, which is refused before anything is
-/// looked up. Source: Amazon EC2 API Reference, *Error codes*, whose spelling (`ID`, `Id`) follows no rule.
+/// The format of one kind of id, and the error code for an id of another format, which is refused before any look-up.
+/// Source: Amazon EC2 API Reference, *Error codes*, whose spelling (`ID`, `Id`) is inconsistent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IdForm {
-    /// What is before the digits, with its dash.
+    /// The part before the digits, with its dash.
     pub(super) prefix: &'static str,
     malformed: &'static str,
 }
@@ -168,14 +170,14 @@ pub(super) const SUBNET: IdForm = IdForm { prefix: "subnet-", malformed: "Invali
 pub(super) const VPC: IdForm = IdForm { prefix: "vpc-", malformed: "InvalidVpcID.Malformed" };
 
 impl IdForm {
-    /// Whether a text is the prefix and then 8 or 17 lower-case hex digits.
+    /// Whether a text is the prefix followed by 8 or 17 lower-case hex digits.
     pub(super) fn fits(self, text: &str) -> bool {
         is_prefixed_hex(text, self.prefix, &[8, 17])
     }
 
     /// # Errors
     ///
-    /// `InvalidX.Malformed`, for ids of other clouds as well.
+    /// `InvalidX.Malformed`, also for ids of other clouds.
     pub(super) fn check(self, text: &str) -> Result<(), Ec2Error> {
         if self.fits(text) { Ok(()) } else { Err(self.refusal(text)) }
     }
@@ -194,7 +196,7 @@ impl IdForm {
 }
 
 impl Params {
-    /// Tags for a new resource of one type.
+    /// The tags of a new resource of this type.
     pub(super) fn tags(&self, resource: &str) -> Result<Tags, Ec2Error> {
         let mut tags = Tags::new();
         for n in self.indexes("TagSpecification") {

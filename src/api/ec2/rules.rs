@@ -1,6 +1,6 @@
-//! Rules of security groups: one by one with ids, and in the merged form of `IpPermissions`.
+//! Rules of security groups: individually with ids, and in the merged form of `IpPermissions`.
 //!
-//! Rules for other protocols than TCP are kept and shown, and have no effect: only TCP flows pass here.
+//! Rules for protocols other than TCP are stored and shown without effect, as only TCP flows exist here.
 
 use ipnet::IpNet;
 
@@ -95,7 +95,7 @@ fn body(xml: &mut Xml, RuleView { region, group, rule, tags }: RuleView<'_>) {
     tag_set(xml, &tags);
 }
 
-/// What a rule that is there and one that was revoked have in common; they name a group as the far side each in its way.
+/// The common fields of an existing and a revoked rule; they refer to a peer group in different ways.
 fn fields(xml: &mut Xml, group: &SecurityGroupId, rule: &RuleRecord, referenced: fn(&mut Xml, &SecurityGroupId)) {
     let (from, to) = rule.terms.ports.unwrap_or((-1, -1));
     xml.leaf("securityGroupRuleId", &rule.id);
@@ -118,7 +118,7 @@ fn fields(xml: &mut Xml, group: &SecurityGroupId, rule: &RuleRecord, referenced:
 pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let groups = request.params.filters()?.into_iter().filter(|(name, _)| *name == "group-id");
     if let Some(wrong) = groups.flat_map(|(_, ids)| ids).find(|id| !GROUP.fits(id)) {
-        // Here AWS says it in other words (moto's test, which was verified against AWS).
+        // Here AWS's message differs (moto's test, which was verified against AWS).
         let message = format!("The security group ID '{wrong}' is malformed");
         return Err(Ec2Error::new("InvalidGroupId.Malformed", message));
     }
@@ -217,7 +217,7 @@ pub(super) async fn update_descriptions(request: &Ec2Request<'_>, direction: Dir
     Ok(Xml::done())
 }
 
-/// The rules of a request: `IpPermissions.N.…`, one for each far side, or the short form for one.
+/// The rules of a request: `IpPermissions.N.…`, one for each peer, or the short form for one.
 fn new_rules(params: &Params) -> Result<Vec<NewRule>, Ec2Error> {
     let mut rules = Vec::new();
     for n in params.indexes("IpPermissions") {
@@ -229,9 +229,10 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Ec2Error> {
                 let of = |name: &str| params.text(&format!("{}.{m}.{name}", at(list)));
                 let text = of(field)
                     .ok_or_else(|| of("GroupName").map_or_else(|| Ec2Error::missing(field), no_default_group))?;
-                // Descriptions of groups have it, and callers send back what was described; the id alone names the group.
+                // Descriptions of groups have it, and callers send back what was described; the id alone identifies the
+                // group.
                 of("GroupName");
-                // Those of groups in peered VPCs have these, and VPCs are not peered by call here.
+                // Rules for groups in peered VPCs have these; VPCs can't be peered by an API call here.
                 let of_peers = ["PeeringStatus", "VpcId", "VpcPeeringConnectionId"];
                 params.unsupported(&of_peers.map(|name| format!("{}.{m}.{name}", at(list))))?;
                 if of("UserId").is_some_and(|owner| owner != OWNER) {
@@ -244,7 +245,7 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Ec2Error> {
         };
         add("IpRanges", "CidrIp", &|text| network(text, true))?;
         add("Ipv6Ranges", "CidrIpv6", &|text| network(text, false))?;
-        // `Groups` is what the wire says; `UserIdGroupPairs` is what the SDKs call it.
+        // `Groups` is the name on the wire; `UserIdGroupPairs` is that of the SDKs.
         add("Groups", "GroupId", &group_peer)?;
         add("UserIdGroupPairs", "GroupId", &group_peer)?;
         add("PrefixListIds", "PrefixListId", &prefix_list)?;
@@ -288,7 +289,7 @@ fn protocol_and_ports(
     };
     let (from, to) = (params.number::<i32>(&at("FromPort"))?, params.number::<i32>(&at("ToPort"))?);
     let ports = match (protocol, from, to) {
-        // These let all ports through, whatever was said.
+        // These include all ports, whatever the request has.
         (Protocol::All | Protocol::Other(_), ..) => return Ok((protocol, None)),
         (Protocol::Icmp | Protocol::Icmpv6, from, to) => (from.unwrap_or(-1), to.unwrap_or(-1)),
         (_, Some(from), Some(to)) => (from, to),
@@ -297,7 +298,7 @@ fn protocol_and_ports(
     };
     let fits = match protocol {
         Protocol::Tcp | Protocol::Udp => 0 <= ports.0 && ports.0 <= ports.1 && ports.1 <= 65_535,
-        // With all types go all codes.
+        // With all types, all codes are included.
         _ => (-1..=255).contains(&ports.0) && (-1..=255).contains(&ports.1) && (ports.0 != -1 || ports.1 == -1),
     };
     if fits {
@@ -309,7 +310,7 @@ fn protocol_and_ports(
     }
 }
 
-/// A network of one version, with its mask; AWS drops bits behind it.
+/// A network of one IP version, with its mask; AWS ignores host bits.
 fn network(text: &str, is_v4: bool) -> Result<RulePeer, Ec2Error> {
     match text.parse::<IpNet>() {
         Ok(net) if net.addr().is_ipv4() == is_v4 => Ok(RulePeer::Network(net.trunc())),
@@ -325,7 +326,7 @@ fn prefix_list(text: &str) -> Result<RulePeer, Ec2Error> {
     PREFIX_LIST.check(text).map(|()| RulePeer::PrefixList(text.to_owned()))
 }
 
-/// What a rule is for.
+/// The description of a rule.
 fn description(text: Option<&str>) -> Result<Option<String>, Ec2Error> {
     let fits = |text: &str| {
         text.len() <= 255 && text.chars().all(|c| c.is_ascii_alphanumeric() || ". _-:/()#,@[]+=&;{}!$*".contains(c))

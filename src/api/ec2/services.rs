@@ -1,4 +1,4 @@
-//! Endpoint services, as consumers see them.
+//! Endpoint services for consumers.
 
 use super::errors::not_found;
 use super::items::{ENDPOINT_PAGES, Filter, Listing, empty, no_tags, none, one};
@@ -9,7 +9,7 @@ use crate::control::draft::Kind;
 use crate::control::inventory::{ARCHIVE_SERVICES, Inventory, Reservation};
 use crate::model::{AppEndpointKind, IpFamily, Region, ServiceName, VpceServiceId};
 
-/// App Services' private names; Atlas' services have none.
+/// The private DNS name of App Services; Atlas' services have none.
 pub(super) fn private_name(inventory: &Inventory, id: &VpceServiceId) -> Option<String> {
     let service = inventory.fixed.app_services.iter().find(|service| service.id == *id)?;
     Some(match service.kind {
@@ -21,7 +21,7 @@ pub(super) fn private_name(inventory: &Inventory, id: &VpceServiceId) -> Option<
 /// An endpoint service as the consumer sees it.
 pub(super) struct VisibleService {
     pub(super) name: ServiceName,
-    /// The families that it takes endpoints of.
+    /// The address families that it supports.
     families: Vec<&'static str>,
     private: Option<String>,
 }
@@ -47,8 +47,9 @@ pub(super) fn service_region(text: &str) -> Result<Region, Ec2Error> {
     Region::of(None, text).map_err(|_| Ec2Error::invalid("ServiceRegion", text))
 }
 
-/// The services that a caller sees: those of the caller's region, or with `ServiceRegion.N` those of these regions that support
-/// it. Source: AWS PrivateLink, *Cross-Region enabled services*, which lists so what an endpoint can be made to.
+/// The services visible to a caller: those of the caller's region, or with `ServiceRegion.N` those of these regions
+/// that support it. Source: AWS PrivateLink, *Cross-Region enabled services*: the list has the services to which an
+/// endpoint can be created.
 fn seen(request: &Ec2Request<'_>, inventory: &Inventory) -> Result<Vec<VisibleService>, Ec2Error> {
     let regions = request.params.list("ServiceRegion").into_iter().map(service_region);
     let regions = regions.collect::<Result<Vec<_>, _>>()?;
@@ -104,7 +105,7 @@ pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     Ok(xml)
 }
 
-/// Services that the caller's own account offers: none, as Atlas' are MongoDB's.
+/// Services of the caller's own account: none, as Atlas' services belong to MongoDB.
 pub(super) fn describe_configurations(request: &Ec2Request<'_>) -> Ec2Result {
     let filters: [Filter<()>; 4] =
         [("service-name", none), ("service-id", none), ("service-state", none), ("supported-ip-address-types", none)];
@@ -112,7 +113,7 @@ pub(super) fn describe_configurations(request: &Ec2Request<'_>) -> Ec2Result {
     empty(request, "serviceConfigurationSet", ids, ENDPOINT_PAGES, &filters, |id| not_found(Kind::Service, id))
 }
 
-/// Who may connect to a service of the caller's own account, which has none.
+/// Permissions for a service of the caller's own account, which has none.
 pub(super) fn describe_permissions(request: &Ec2Request<'_>) -> Ec2Result {
     let id: VpceServiceId = request.params.id("ServiceId", SERVICE)?;
     Err(not_found(Kind::Service, id.as_str()))

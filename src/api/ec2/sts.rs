@@ -1,5 +1,5 @@
-//! STS's and IAM's calls that tools make to learn whose credentials they have. Sources: AWS STS API Reference,
-//! *GetCallerIdentity*; IAM API Reference.
+//! Calls of STS and IAM by which tools identify their credentials. Sources: AWS STS API Reference, *GetCallerIdentity*;
+//! IAM API Reference.
 
 use hyper::StatusCode;
 
@@ -11,12 +11,12 @@ use crate::api::call::Reply;
 const STS: &str = "https://sts.amazonaws.com/doc/2011-06-15/";
 const IAM: &str = "https://iam.amazonaws.com/doc/2010-05-08/";
 
-/// The user whom every caller is.
+/// The ARN of every caller.
 fn arn() -> String {
     format!("arn:aws:iam::{OWNER}:user/lab")
 }
 
-/// The answer to a call of STS or IAM; `None`: the call is EC2's.
+/// The response to a call of STS or IAM; `None`: the call is EC2's.
 pub(super) fn answer(action: &str, params: &Params) -> Option<Reply> {
     match action {
         "GetCallerIdentity" => Some(match params.check_all_read() {

@@ -13,7 +13,7 @@ use crate::control::draft::Kind;
 use crate::control::inventory::{Inventory, SubnetAttributes, VpcRecord, ipv6_association_of};
 use crate::model::{EndpointState, IpAddressType, IpFamily, Region, Subnet, SubnetId, Zone};
 
-/// A subnet with what is around it.
+/// A subnet with its context.
 #[derive(Clone, Copy)]
 struct SubnetView<'a> {
     inventory: &'a Inventory,
@@ -30,7 +30,7 @@ impl SubnetView<'_> {
         format!("arn:aws:ec2:{}:{OWNER}:subnet/{}", self.record.vpc.region, self.subnet.id)
     }
 
-    /// IPv4 addresses that are neither AWS's own five nor an endpoint's.
+    /// Number of IPv4 addresses that are used neither by AWS (five) nor by an endpoint.
     fn free(&self) -> usize {
         let size = match self.subnet.cidr {
             ipnet::IpNet::V4(net) => 1usize << (32 - usize::from(net.prefix_len())),
@@ -51,7 +51,7 @@ impl SubnetView<'_> {
         self.subnet.ip_address_type() == IpAddressType::Ipv6
     }
 
-    /// Interfaces in an IPv6-only subnet have such an address in any case.
+    /// Interfaces in an IPv6-only subnet always have an IPv6 address.
     fn assigns_ipv6(&self) -> bool {
         self.is_native() || self.attributes().assign_ipv6_address_on_creation
     }
@@ -100,11 +100,13 @@ fn ipv6_association(xml: &mut Xml, (id, net): (String, Ipv6Net), state: &str) {
     xml.leaf("ipSource", "amazon");
 }
 
-/// `Ipv6CidrBlock`, whose prefix is of 44 to 64 bits in steps of four. Source: Amazon VPC User Guide, *Subnet CIDR blocks*.
+/// `Ipv6CidrBlock`, whose prefix has 44 to 64 bits in steps of four. Source: Amazon VPC User Guide, *Subnet CIDR
+/// blocks*.
 ///
 /// # Errors
 ///
-/// `InvalidParameterValue` for what is no IPv6 network, `InvalidSubnet.Range` for a prefix of another length.
+/// `InvalidParameterValue` for a value that is not an IPv6 network, `InvalidSubnet.Range` for a prefix of another
+/// length.
 fn ipv6_cidr_block(params: &Params) -> Result<Option<Ipv6Net>, Ec2Error> {
     params.unsupported(&["Ipv6IpamPoolId", "Ipv6NetmaskLength"])?;
     let Some(text) = params.text("Ipv6CidrBlock") else { return Ok(None) };
@@ -144,7 +146,7 @@ pub(super) async fn disassociate(request: &Ec2Request<'_>) -> Ec2Result {
     Ok(xml)
 }
 
-/// `AvailabilityZone` or `AvailabilityZoneId`, one of the region's.
+/// `AvailabilityZone` or `AvailabilityZoneId`, one of the region's zones.
 fn zone(request: &Ec2Request<'_>, region: &Region) -> Result<Option<Zone>, Ec2Error> {
     let (name, id) = (request.params.text("AvailabilityZone"), request.params.text("AvailabilityZoneId"));
     let find = |parameter: &str, text: &str, is_it: &dyn Fn(&Zone) -> bool| {
@@ -241,7 +243,7 @@ pub(super) async fn modify_attribute(request: &Ec2Request<'_>) -> Ec2Result {
     }
     let inventory = request.shared.control.inventory();
     let subnet = inventory.vpcs.values().find_map(|record| record.vpc.subnets.get(&id));
-    // An IPv6-only subnet cannot do otherwise, one of IPv4 alone cannot do so.
+    // Fixed to true for an IPv6-only subnet, and to false for an IPv4-only one.
     let fixed = subnet.map(Subnet::ip_address_type).filter(|kind| *kind != IpAddressType::Dualstack);
     if let (Some(on), Some(kind)) = (params.flag("AssignIpv6AddressOnCreation.Value")?, fixed)
         && on != (kind == IpAddressType::Ipv6)

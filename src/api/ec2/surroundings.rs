@@ -1,5 +1,5 @@
-//! Resources around VPCs: regions, zones, the account, and the defaults of every VPC: a network ACL and a route
-//! table. None of the latter can be changed here, so they are what AWS makes with a VPC.
+//! Resources around VPCs: regions, zones, the account, and the defaults of every VPC: a network ACL and a route table.
+//! The latter can't be changed here, so they are those that AWS creates with a VPC.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -21,7 +21,7 @@ fn zone_group(zone: &Zone) -> String {
 
 pub(super) fn describe_zones(request: &Ec2Request<'_>) -> Ec2Result {
     let params = &request.params;
-    // Every zone here is opted into.
+    // All zones are opted in.
     params.flag("AllAvailabilityZones")?;
     let region = request.own_region()?;
     let ids = params.list("ZoneId");
@@ -121,7 +121,7 @@ pub(super) fn describe_account(request: &Ec2Request<'_>) -> Ec2Result {
     Ok(xml)
 }
 
-/// Prefix lists of gateway endpoints' services, none of which is here.
+/// Prefix lists of gateway endpoints' services; there are none.
 pub(super) fn describe_prefix_lists(request: &Ec2Request<'_>) -> Ec2Result {
     let filters = [("prefix-list-id", none as fn(&()) -> _), ("prefix-list-name", none)];
     let ids = Some(("PrefixListId", Some(PREFIX_LIST)));
@@ -130,7 +130,7 @@ pub(super) fn describe_prefix_lists(request: &Ec2Request<'_>) -> Ec2Result {
     })
 }
 
-/// Associations of resource and service network endpoints, none of which is here.
+/// Associations of resource and service network endpoints; there are none.
 pub(super) fn describe_associations(request: &Ec2Request<'_>) -> Ec2Result {
     let filters = [
         ("vpc-endpoint-id", none as fn(&()) -> _),
@@ -140,14 +140,14 @@ pub(super) fn describe_associations(request: &Ec2Request<'_>) -> Ec2Result {
         ("service-network-arn", none),
         ("resource-configuration-group-arn", none),
     ];
-    // The ids are of endpoints, which may well exist: they have no associations.
+    // The ids may be of existing endpoints, which have no associations.
     for id in request.params.list("VpcEndpointId") {
         ENDPOINT.check(id)?;
     }
     empty(request, "vpcEndpointAssociationSet", None, 1..=100, &filters, |id| not_found(Kind::Endpoint, id))
 }
 
-/// An id that follows from the VPC it belongs to.
+/// An id derived from that of the VPC.
 fn own_id(prefix: &str, record: &VpcRecord) -> String {
     format!("{prefix}-0{}", &object_id(prefix, record.vpc.id.as_str())[..16])
 }
@@ -166,8 +166,8 @@ fn subnet_ids(record: &VpcRecord) -> Vec<String> {
     record.vpc.subnets.keys().map(ToString::to_string).collect()
 }
 
-/// The entries of the default ACL: whether it looks out, its number, what it does, and with what. Those of IPv6 are there in a
-/// VPC that has it. Source: Amazon VPC User Guide, *Default network ACL*.
+/// The entries of the default ACL: whether it is egress, its number, its action, and its network. Those for IPv6 exist
+/// in a VPC with IPv6. Source: Amazon VPC User Guide, *Default network ACL*.
 fn entries(record: &VpcRecord) -> Vec<(bool, u16, &'static str, IpNet)> {
     let nets = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
     let nets = nets.into_iter().zip(0..).filter(|(net, _)| net.addr().is_ipv4() || !ipv6_networks(record).is_empty());

@@ -9,7 +9,7 @@ use super::{Ec2Error, Ec2Request, Ec2Result, Xml};
 use crate::control::draft::Kind;
 use crate::control::inventory::{Inventory, Tags, VpcRecord};
 
-/// Resources that one request may name. Source: Amazon EC2 API Reference, *CreateTags*.
+/// Maximum number of resources of one request. Source: Amazon EC2 API Reference, *CreateTags*.
 const MOST_RESOURCES: usize = 1000;
 
 /// The tags of a VPC, or of a resource in it.
@@ -69,7 +69,7 @@ pub(super) async fn delete(request: &Ec2Request<'_>) -> Ec2Result {
     Ok(Xml::done())
 }
 
-/// What can have tags in AWS: how its ids are written, EC2's word for it, and whether it has tags here.
+/// Resources that have tags on AWS: the format of their ids, EC2's name for the type, and whether they have tags here.
 const TAGGABLE: [(IdForm, &str, bool); 9] = [
     (VPC, "vpc", true),
     (SUBNET, "subnet", true),
@@ -86,7 +86,7 @@ fn form_of(id: &str) -> Option<&'static (IdForm, &'static str, bool)> {
     TAGGABLE.iter().find(|(form, ..)| form.fits(id))
 }
 
-/// EC2's word for what an id names.
+/// EC2's name for the type of an id's resource.
 fn resource_type(id: &str) -> Option<&'static str> {
     form_of(id).map(|(_, kind, _)| *kind)
 }

@@ -1,4 +1,4 @@
-//! Rules of AWS's documentation, by requests as they come over the wire.
+//! Rules of AWS's documentation, tested by requests on the wire.
 
 use crate::api::fixture::{Gateway, element};
 use crate::model::{ListenerPort, VpceId};
@@ -8,14 +8,14 @@ const SUBNET: &str = "subnet-0c1d2e3f4a5b60718";
 const SERVICE: &str = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c";
 
 impl Gateway {
-    /// An answer that must be a success.
+    /// A response that must be a success.
     pub(super) async fn ok(&self, form: &str) -> String {
         let answer = self.ec2(form).await;
         assert_eq!(answer.status, 200, "{form}: {}", answer.text());
         answer.text()
     }
 
-    /// The code of an answer that must be a refusal.
+    /// The error code of a response that must be a refusal.
     pub(super) async fn code(&self, form: &str) -> String {
         let answer = self.ec2(form).await;
         assert!(answer.status.is_client_error(), "{form}: {}", answer.text());
@@ -28,7 +28,7 @@ impl Gateway {
     }
 }
 
-/// The texts of all elements with this tag.
+/// The contents of all elements with this tag.
 fn elements<'x>(xml: &'x str, tag: &str) -> Vec<&'x str> {
     let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
     xml.split(&open).skip(1).filter_map(|rest| rest.split(&close).next()).collect()
@@ -61,7 +61,7 @@ async fn a_rule_is_one_source_and_goes_where_it_was_granted() {
     let described = gateway.ok(&format!("Action=DescribeSecurityGroups&GroupId.1={group}")).await;
     assert_eq!(elements(&described, "cidrIp"), ["10.1.0.0/16", "10.2.0.0/16", "0.0.0.0/0"], "{described}");
     assert_eq!(elements(&described, "fromPort"), ["1024"], "merged by protocol and ports");
-    // What was granted together is revoked apart, and the other way round.
+    // Rules that were authorized together are revoked separately, and vice versa.
     gateway.ok(&format!("{revoke}{}", tcp(1, "1024-1026", "10.1.0.0/16"))).await;
     assert_eq!(gateway.code(&format!("{revoke}{both}")).await, "InvalidPermission.NotFound", "nothing is revoked then");
     gateway.ok(&format!("{authorize}{}", tcp(1, "1024-1026", "10.1.0.0/16"))).await;
@@ -98,7 +98,7 @@ async fn a_revoked_source_is_refused() {
     assert!(lets_in("10.1.0.1") && lets_in("10.2.0.1"));
     gateway.ok(&format!("Action=RevokeSecurityGroupIngress&GroupId={group}{}", tcp(1, "1024", "10.1.0.0/16"))).await;
     assert!(!lets_in("10.1.0.1") && lets_in("10.2.0.1"));
-    // Other protocols are kept, and let no TCP in.
+    // Rules for other protocols are stored, and admit no TCP.
     let udp = tcp(1, "1024", "10.3.0.0/16").replace("=tcp", "=UDP");
     let shown = gateway.ok(&format!("{authorize}{udp}")).await;
     assert_eq!(element(&shown, "ipProtocol"), "udp");
@@ -222,7 +222,8 @@ async fn tags_go_by_key_by_value_or_all_at_once() {
     assert_eq!(elements(&gateway.ok(&describe).await, "key"), Vec::<&str>::new());
 }
 
-/// AWS distinguishes malformed ids from unknown ones, and reports the malformed one first; ids of other clouds are malformed.
+/// AWS distinguishes malformed ids from unknown ones, and reports the malformed one first; ids of other clouds are
+/// malformed.
 #[tokio::test]
 async fn malformed_and_unknown_ids_are_distinguished() {
     let gateway = Gateway::start().await;

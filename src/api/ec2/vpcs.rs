@@ -13,18 +13,18 @@ use crate::control::draft::ec2::VpcChange;
 use crate::control::inventory::VpcRecord;
 use crate::model::{Region, VpcId};
 
-/// The pool that Amazon takes networks from, as EC2 calls it.
+/// EC2's name for Amazon's pool of IPv6 networks.
 const IPV6_POOL: &str = "Amazon";
 
 pub(super) fn vpc_id(params: &Params) -> Result<VpcId, Ec2Error> {
     params.id("VpcId", VPC)
 }
 
-/// `CidrBlock`, whose prefix is of 16 to 28 bits: AWS drops bits behind the prefix.
+/// `CidrBlock`, whose prefix has 16 to 28 bits; host bits are ignored, as by AWS.
 ///
 /// # Errors
 ///
-/// `InvalidParameterValue` for what is no IPv4 network, `range` for a prefix of another length.
+/// `InvalidParameterValue` for a value that is not an IPv4 network, `range` for a prefix of another length.
 pub(super) fn cidr_block(params: &Params, range: &'static str) -> Result<IpNet, Ec2Error> {
     let text = params.required("CidrBlock")?;
     let net = text.parse::<ipnet::Ipv4Net>().map_err(|_| {
@@ -82,7 +82,7 @@ fn body(xml: &mut Xml, record: &VpcRecord) {
     tag_set(xml, &tags_of(record, vpc.id.as_str()));
 }
 
-/// Whether an IPv6 network of Amazon's is asked for: there are no address pools of the caller's own to take another from.
+/// Whether an IPv6 network of Amazon's pool is requested; callers have no pools of their own here.
 fn wants_ipv6(params: &Params) -> Result<bool, Ec2Error> {
     params.unsupported(&[
         "Ipv4IpamPoolId",
@@ -174,7 +174,7 @@ pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
         tags: |record| tags_of(record, record.vpc.id.as_str()),
         filters: &[
             ("cidr", |record| networks(record).into_iter().take(1).collect()),
-            // Not in the reference; AWS takes it, and Ansible sends it.
+            // Not documented, but accepted by AWS and sent by Ansible.
             ("cidr-block", |record| networks(record).into_iter().take(1).collect()),
             ("cidr-block-association.association-id", |record| {
                 (0..networks(record).len()).map(|n| association(record, n)).collect()
@@ -204,7 +204,7 @@ pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     Ok(xml)
 }
 
-/// What every IPv6 network of the VPC has.
+/// One value for each IPv6 network of the VPC.
 fn of_each(record: &VpcRecord, value: &str) -> Vec<String> {
     record.ipv6_associations().iter().map(|_| value.to_owned()).collect()
 }

@@ -1,11 +1,11 @@
-//! The elements of an EC2 answer.
+//! The XML elements of an EC2 response.
 
 use std::fmt::Display;
 
 use quick_xml::Writer;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
-/// Elements, one after the other.
+/// A sequence of elements.
 pub(super) struct Xml(Writer<Vec<u8>>);
 
 impl Xml {
@@ -13,7 +13,7 @@ impl Xml {
         Self(Writer::new(Vec::new()))
     }
 
-    /// What most actions answer that only change something.
+    /// The response of most actions that only change something.
     pub(super) fn done() -> Self {
         let mut xml = Self::new();
         xml.leaf("return", true);
@@ -24,21 +24,21 @@ impl Xml {
         std::str::from_utf8(self.0.get_ref()).expect("tags and texts are UTF-8")
     }
 
-    /// An element with text. What XML 1.0 can't carry becomes U+FFFD.
+    /// An element with text. Characters that XML 1.0 does not allow become U+FFFD.
     pub(super) fn leaf(&mut self, tag: &str, text: impl Display) {
         let is_wrong = |c: char| c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{fffe}' | '\u{ffff}');
         let text = text.to_string().replace(is_wrong, "\u{fffd}");
         self.nest(tag, |xml| xml.write(Event::Text(BytesText::new(&text))));
     }
 
-    /// An element with elements.
+    /// An element with child elements.
     pub(super) fn nest(&mut self, tag: &str, inner: impl FnOnce(&mut Self)) {
         self.write(Event::Start(BytesStart::new(tag)));
         inner(self);
         self.write(Event::End(BytesEnd::new(tag)));
     }
 
-    /// A set: `<tag><item>…</item>…</tag>`, there even when it is empty.
+    /// A set: `<tag><item>…</item>…</tag>`, present even when it is empty.
     pub(super) fn set<T>(&mut self, tag: &str, items: impl IntoIterator<Item = T>, each: impl Fn(&mut Self, T)) {
         self.nest(tag, |set| {
             for item in items {
@@ -52,7 +52,7 @@ impl Xml {
     }
 }
 
-/// The token for the next page, when there is one.
+/// The token of the next page, if there is one.
 pub(super) fn next(xml: &mut Xml, token: Option<String>) {
     if let Some(token) = token {
         xml.leaf("nextToken", token);

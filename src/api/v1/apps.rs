@@ -1,4 +1,4 @@
-//! `/v1/apps`: the App Services apps, and the two switches that the vendor's API has no route for.
+//! `/v1/apps`: the App Services apps, and two settings that the vendor's API does not have.
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ struct AppView {
     deployment: DeploymentModel,
     region: Region,
     allow_non_vpc_client_requests: bool,
-    /// It has endpoints, and requests from outside the VPC are refused.
+    /// Whether it has endpoints and refuses requests from outside the VPC.
     restricted: bool,
     wire_protocol: bool,
     public_address: SocketAddr,

@@ -1,4 +1,4 @@
-//! `/v1/events`: what happened lately, page by page, and what happens next.
+//! `/v1/events`: recent events in pages, and new events as they happen.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{V1Error, bad};
 use crate::api::text::iso8601;
 use crate::control::events::{Event, EventKind, KEPT, Severity};
 
-/// The longest wait for an event, in seconds: less than a client waits for an answer.
+/// Maximum wait for an event, in seconds: below the clients' response time-outs.
 const LONGEST_WAIT: u64 = 30;
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -27,19 +27,19 @@ struct Events {
     events: Vec<EventOut>,
     /// The `since` of the next page.
     next: u64,
-    /// Whether events after `since` are kept no more.
+    /// Whether events after `since` were already dropped.
     missed: bool,
 }
 
-/// Something that happened.
+/// An event.
 #[derive(Serialize, JsonSchema)]
 struct EventOut {
-    /// Its number: it grows with each event, over restarts too.
+    /// Its sequence number, which grows with each event, also over restarts.
     seq: u64,
     at: String,
     kind: EventKind,
     severity: Severity,
-    /// The name of the target, zone, fault or endpoint that it is about.
+    /// The name of the affected target, zone, fault or endpoint.
     subject: Option<String>,
     message: String,
 }
@@ -66,7 +66,7 @@ async fn list(request: OperationRequest) -> Result<Events, V1Error> {
         None => events.latest(limit),
         Some(since) => {
             if let Some(wait) = wait {
-                // A gateway that stops keeps no client waiting.
+                // A stopping gateway answers waiting clients at once.
                 let next = async {
                     tokio::select! {
                         () = events.wait(since) => {}

@@ -1,4 +1,4 @@
-//! `/v1/faults`: faults on demand.
+//! `/v1/faults`: fault injection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,26 +34,26 @@ impl FormerKeys for Fault {
     }
 }
 
-/// A fault, and what became of it.
+/// A fault and its state.
 #[derive(Serialize, JsonSchema)]
 struct FaultView {
     #[serde(flatten)]
     fault: Arc<Fault>,
-    /// `command`, and then it outlives the process, or `config`.
+    /// `command` (persistent), or `config`.
     origin: FaultOrigin,
     /// `waiting` until it begins, then `active`.
     #[schemars(extend("enum" = ["waiting", "active"]))]
     state: &'static str,
-    /// Whether a replica set that loses its primary to it elects another. If not, it affects only the clients' path.
+    /// Whether a replica set that loses its primary to it elects another. Otherwise it affects only the clients' path.
     elects: bool,
-    /// What drivers see of it.
+    /// Its effect as seen by drivers.
     drivers_see: &'static str,
     set_at: String,
     begins_at: String,
     ends_at: Option<String>,
-    /// Flows that it affected.
+    /// The number of affected flows.
     flows: u64,
-    /// What is to be written otherwise in the request that is answered.
+    /// Notices about deprecated keys in the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notices: Vec<String>,
 }
@@ -97,7 +97,7 @@ async fn add(
 
 #[derive(Serialize, JsonSchema)]
 struct Cleared {
-    /// How many there were.
+    /// The number of cleared faults.
     cleared: usize,
 }
 
@@ -119,7 +119,7 @@ async fn show(request: OperationRequest) -> Result<FaultView, V1Error> {
     }
 }
 
-/// The name is in the path; in the body it may be left out.
+/// The name is in the path, and optional in the body.
 async fn set(
     request: OperationRequest,
     Renamed { body: mut fault, notices }: Renamed<Fault>,

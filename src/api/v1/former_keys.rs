@@ -1,4 +1,4 @@
-//! Bodies with keys of earlier versions: they are read, and a notice in the answer and in the log says what to write today.
+//! Bodies with keys of earlier versions are accepted; a notice in the response and in the log names the current key.
 
 use std::borrow::Cow;
 
@@ -9,11 +9,11 @@ use serde_json::Value;
 
 /// A body that had other keys in an earlier version.
 pub(super) trait FormerKeys: DeserializeOwned + JsonSchema {
-    /// Gives former keys their names and values of today, and returns a notice for each.
+    /// Renames former keys and converts their values; returns a notice for each.
     fn rename(body: &mut Value) -> Vec<String>;
 }
 
-/// A body, and the notices about its keys. Its schema is that of the body as it is written today.
+/// A body, and the notices about its keys. Its schema has the current keys only.
 pub(super) struct Renamed<B> {
     pub(super) body: B,
     pub(super) notices: Vec<String>,

@@ -1,4 +1,4 @@
-//! `/v1/gateways`: the gateways that share the state, and what each serves.
+//! `/v1/gateways`: the gateways that share the state, and the zones that each serves.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,7 @@ pub(super) fn operations() -> Vec<Operation> {
 
 #[derive(Serialize, JsonSchema)]
 struct Gateways {
-    /// Whether the state is shared; if not, the other fields are empty.
+    /// Whether the state is shared; otherwise the other fields are empty.
     shared: bool,
     gateways: Vec<GatewayOut>,
     claims: Vec<ClaimOut>,
@@ -45,19 +45,19 @@ struct Gateways {
 #[derive(Serialize, JsonSchema)]
 struct GatewayOut {
     id: GatewayId,
-    /// Whether it is the gateway that was asked.
+    /// Whether it is the gateway that answers.
     is_this: bool,
     state: GatewayState,
-    /// The zones that it serves when it can have them, and `public`; nothing: it serves all addresses.
+    /// The zones that it is configured for, and `public`; null: it serves all addresses.
     zones: Option<BTreeSet<ClaimId>>,
-    /// Those at whose addresses it listens.
+    /// The zones that it serves.
     serving: BTreeSet<ClaimId>,
-    /// Its version; nothing where it left and only its ports are remembered.
+    /// Its version; null if it left and only its ports are remembered.
     version: Option<String>,
-    /// Where its admin API is.
+    /// The URL of its admin API.
     admin: Option<String>,
     started: Option<String>,
-    /// How long ago it was heard of.
+    /// Seconds since it was last seen.
     heard_seconds_ago: Option<u64>,
 }
 
@@ -77,13 +77,13 @@ impl From<&GatewayView> for GatewayOut {
     }
 }
 
-/// A zone that gateways share out, or `public`.
+/// A zone that gateways can serve, or `public`.
 #[derive(Serialize, JsonSchema)]
 struct ClaimOut {
     zone: ClaimId,
-    /// The gateway that serves it, or is to.
+    /// The gateway that holds it.
     gateway: Option<GatewayId>,
-    /// Whether that one stops to serve it when the state store does not answer, so that a standby may take it.
+    /// Whether that one stops serving it when the state store does not answer, so that a standby can take it.
     fenced: bool,
     /// Living gateways that wait for it.
     standbys: Vec<GatewayId>,
@@ -115,7 +115,7 @@ async fn list(request: OperationRequest) -> Result<Gateways, V1Error> {
 #[derive(Serialize, JsonSchema)]
 struct Forgotten {
     gateway: GatewayId,
-    /// How many given-up ports waited for it alone or with others.
+    /// The number of unassigned ports that waited for it, alone or with others.
     ports: usize,
 }
 

@@ -1,4 +1,4 @@
-//! `/v1/lifecycle` and `/v1/reload`: how quickly resources of the vendors' APIs change state, and the config read again.
+//! `/v1/lifecycle` and `/v1/reload`: the pace of lifecycles, and reloads of the config.
 
 use hyper::Method;
 use schemars::JsonSchema;
@@ -27,7 +27,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// How quickly the resources that the vendors' APIs made go from state to state.
+/// The pace at which resources of the vendors' APIs change state.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Lifecycle {
@@ -57,7 +57,7 @@ async fn push(request: OperationRequest) -> Result<Pushed, V1Error> {
 #[derive(Serialize, JsonSchema)]
 struct Reloaded {
     generation: Generation,
-    /// Keys of settings that changed since the start and take effect at the next one.
+    /// Keys of settings that were changed and need a restart.
     needs_restart: Vec<String>,
 }
 

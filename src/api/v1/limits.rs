@@ -1,4 +1,4 @@
-//! `/v1/limits`: how much each load balancer may hold, and how much of it is taken.
+//! `/v1/limits`: the limits of each load balancer, and their use.
 
 use hyper::Method;
 use schemars::JsonSchema;
@@ -34,9 +34,9 @@ pub(super) struct LimitsOut {
     region: Region,
     /// Addressable targets in the region.
     pub(super) targets_per_region: Used,
-    /// Flows that one process may hold, and the most that one holds now.
+    /// Flows of one process, and the highest number that one has now.
     pub(super) flows_per_target: Used,
-    /// What one endpoint address may carry each way; null: no cap.
+    /// Bandwidth of one endpoint address in each direction; null: no cap.
     bandwidth_bytes_per_second: Option<u64>,
     /// Listener ports.
     pub(super) ports: Ports,
@@ -46,7 +46,7 @@ pub(super) struct LimitsOut {
 pub(super) struct Used {
     pub(super) limit: usize,
     pub(super) used: usize,
-    /// What the limit can be set to.
+    /// The maximum that can be set.
     maximum: usize,
 }
 
@@ -56,32 +56,32 @@ pub(super) struct Ports {
     pub(super) used: usize,
 }
 
-/// What can be set at run time; what is left out stays.
+/// Limits to change at run time; missing fields are unchanged.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LimitsRequest {
-    /// Left out: every load balancer.
+    /// Missing: every load balancer.
     service: Option<VpceServiceId>,
     #[schemars(range(min = 1, max = MOST_TARGETS))]
     targets_per_region: Option<usize>,
     #[schemars(range(min = 1, max = MOST_FLOWS))]
     flows_per_target: Option<usize>,
-    /// Null takes the cap away.
+    /// Null removes the cap.
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Option<u64>", range(min = 1, max = MOST_BANDWIDTH))]
     bandwidth_bytes_per_second: Option<Option<u64>>,
 }
 
-/// Tells null from what is left out.
+/// Distinguishes null from a missing field.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u64>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
-/// What the limit of targets can be set to on the provider where it is highest; the plan holds each to its own.
+/// Maximum of the limit of targets, for the provider with the highest one; the plan checks each provider's.
 const MOST_TARGETS: usize = MAXIMUM_CLOUD_TARGET_LIMIT;
-/// More flows than any machine holds.
+/// More flows than any machine can hold.
 const MOST_FLOWS: usize = 10_000_000;
-/// As the config has it: a million megabits a second.
+/// The config's maximum: a million megabits per second.
 const MOST_BANDWIDTH: u64 = 1_000_000 * 125_000;
 
 async fn show(request: OperationRequest) -> Result<Limits, V1Error> {

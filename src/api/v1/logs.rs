@@ -1,4 +1,4 @@
-//! `/v1/logs`: what is logged, and other levels while the gateway runs.
+//! `/v1/logs`: log levels, which can be changed at run time.
 
 use std::collections::BTreeMap;
 
@@ -25,12 +25,12 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// What is logged.
+/// The log's settings.
 #[derive(Serialize, JsonSchema)]
 struct LogsView {
-    /// The levels in force: `info,data=debug`.
+    /// The current levels: `info,data=debug`.
     levels: String,
-    /// Those of the start.
+    /// The levels at the start.
     started_with: String,
     /// `text` or `json`.
     #[schemars(extend("enum" = ["text", "json"]))]
@@ -55,7 +55,7 @@ impl LogsView {
     }
 }
 
-/// Directives that are merged into those in force, or into those of the start.
+/// Directives that are merged with the current levels, or with those of the start.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LogsRequest {

@@ -1,6 +1,8 @@
-//! The gateway's own API: what the vendors' have no word for. JSON; an error is `{"code":"…","message":"…"}`.
+//! The gateway's own API, for everything that the vendors' APIs do not have. JSON; an error is
+//! `{"code":"…","message":"…"}`.
 //!
-//! An operation is one line in its module's table and one handler; route, parsing and OpenAPI description follow from both.
+//! An operation is one line in its module's table and one handler; route, parsing and OpenAPI description are derived
+//! from both.
 
 mod apps;
 mod events;
@@ -31,7 +33,7 @@ use super::routes::fits;
 use crate::control::draft::EditError;
 use crate::control::{ChangeError, chain};
 
-/// What a request comes to: a reply, or why not.
+/// The result of a request: a reply or an error.
 type V1Result = Result<Reply, V1Error>;
 
 /// Every operation of `/v1`.
@@ -57,7 +59,7 @@ pub(super) static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     .collect()
 });
 
-/// Why not, in this API's shape.
+/// An error in this API's format.
 struct V1Error {
     status: StatusCode,
     code: &'static str,
@@ -70,7 +72,7 @@ impl V1Error {
     }
 }
 
-/// Answers a request that has a route.
+/// Handles a request that has a route.
 pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
     let segments = call.segments();
     let mut fitting = OPERATIONS.iter().filter(|operation| fits(operation.path, &segments));
@@ -83,7 +85,7 @@ fn bad(message: impl std::fmt::Display) -> V1Error {
     V1Error::new(StatusCode::BAD_REQUEST, "bad_request", message.to_string())
 }
 
-/// Control's refusal in this API's shape.
+/// Control's refusal in this API's format.
 fn refused(error: &ChangeError) -> V1Error {
     let (status, code) = match error {
         ChangeError::Edit(EditError::Missing { .. }) => (StatusCode::NOT_FOUND, "not_found"),

@@ -1,4 +1,4 @@
-//! An operation of `/v1`: its route, its summary and its handler, whose types say what body it takes and what it answers.
+//! An operation of `/v1`: its route, its summary and its handler, whose types define the request and the response.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(super) struct OperationRequest {
 }
 
 impl OperationRequest {
-    /// The part of the path at `{name}` of the operation's template.
+    /// The value of the path parameter `{name}`.
     pub(super) fn part(&self, name: &str) -> &str {
         let mut parts = self.template.split('/').filter(|part| !part.is_empty()).zip(&self.call.segments);
         let found =
@@ -36,7 +36,7 @@ impl OperationRequest {
     }
 }
 
-/// What a handler may answer.
+/// A response type of handlers.
 pub(super) trait OperationResponse {
     const STATUS: StatusCode = StatusCode::OK;
     /// The schema of the body; `None`: there is no body.
@@ -52,7 +52,7 @@ impl<T: Serialize + JsonSchema> OperationResponse for T {
     }
 }
 
-/// The answer that something was made.
+/// The response to a creation.
 pub(super) struct Created<T>(pub(super) T);
 
 impl<T: Serialize + JsonSchema> OperationResponse for Created<T> {
@@ -64,7 +64,7 @@ impl<T: Serialize + JsonSchema> OperationResponse for Created<T> {
     }
 }
 
-/// The answer without a body.
+/// The response without a body.
 pub(super) struct NoContent;
 
 impl OperationResponse for NoContent {
@@ -87,7 +87,7 @@ pub(in crate::api) struct Operation {
     pub(in crate::api) summary: &'static str,
     /// The query parameters that it reads.
     pub(in crate::api) query: &'static [&'static str],
-    /// The statuses of its refusals, besides those that every operation has.
+    /// The status codes of its refusals, besides those that every operation has.
     pub(in crate::api) refusals: &'static [u16],
     pub(in crate::api) body: Option<fn(&mut SchemaGenerator) -> Schema>,
     pub(in crate::api) status: StatusCode,
@@ -96,7 +96,7 @@ pub(in crate::api) struct Operation {
 }
 
 impl Operation {
-    /// An operation that takes no body.
+    /// An operation without a request body.
     pub(super) fn new<A, F>(
         method: Method,
         path: &'static str,
@@ -114,7 +114,7 @@ impl Operation {
         Self { method, path, id, summary, query: &[], refusals, body: None, status, answer, handler }
     }
 
-    /// An operation that takes a body.
+    /// An operation with a request body.
     pub(super) fn with_body<B, A, F>(
         method: Method,
         path: &'static str,
@@ -137,12 +137,12 @@ impl Operation {
         Self { method, path, id, summary, query: &[], refusals, body, status, answer, handler: parse }
     }
 
-    /// The query parameters that it reads.
+    /// Sets the query parameters that it reads.
     pub(super) fn query(self, query: &'static [&'static str]) -> Self {
         Self { query, ..self }
     }
 
-    /// The statuses of its refusals, where they differ from those of its kind.
+    /// Sets the status codes of its refusals, if they differ from the default.
     pub(super) fn refusals(self, refusals: &'static [u16]) -> Self {
         Self { refusals, ..self }
     }

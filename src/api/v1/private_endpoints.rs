@@ -1,4 +1,4 @@
-//! `GET /v1/private-endpoints`: every endpoint service with its private endpoints, in the words of Atlas' Private
+//! `GET /v1/private-endpoints`: every endpoint service with its private endpoints, with the statuses of Atlas' Private
 //! Endpoint tab. Source: Atlas, "Troubleshoot Private Endpoint Connection Issues".
 
 use hyper::Method;
@@ -39,7 +39,7 @@ struct ServiceView {
     region: Region,
     /// Other regions whose VPCs may have new endpoints.
     supported_remote_regions: Vec<Region>,
-    /// What is behind it: `atlas`, or App Services' `general` and `sync`.
+    /// The service's purpose: `atlas`, or App Services' `general` and `sync`.
     #[schemars(extend("enum" = ["atlas", "general", "sync"]))]
     kind: &'static str,
     /// The owning project; App Services' own services have none.
@@ -60,13 +60,13 @@ struct EndpointView {
     #[schemars(extend("enum" = ["Pending acceptance", "Pending", "Initiating", "Available", "Failed", "Deleting"]))]
     status: &'static str,
     error: Option<String>,
-    /// EC2's word; `None`: EC2 knows no such endpoint, as it knows none of other providers.
+    /// EC2's state; null if EC2 has no such endpoint, as for all of other providers.
     state: Option<&'static str>,
-    /// Whether the service's owner knows of it.
+    /// Whether the service's owner has added it.
     registered: bool,
     /// The VPC; on Azure the virtual network, on Google Cloud the VPC network.
     vpc: Option<VpcId>,
-    /// The VPC's region, which may be another than the service's.
+    /// The VPC's region, which may differ from the service's.
     region: Option<Region>,
     addresses: Vec<EndpointAddress>,
 }
@@ -109,7 +109,8 @@ impl PrivateEndpoints {
     }
 }
 
-/// What EC2 knows to lead to a service, what was added to it and EC2 doesn't know, and what was added on another provider.
+/// The endpoints of a service: those on EC2, those that were added but do not exist on EC2, and those on other
+/// providers.
 fn endpoints(inventory: &Inventory, service: &VpceServiceId) -> Vec<EndpointView> {
     let made = inventory.endpoints.values().filter(|record| record.endpoint.service.service() == service);
     let made = made.map(|record| {
@@ -146,7 +147,7 @@ fn endpoints(inventory: &Inventory, service: &VpceServiceId) -> Vec<EndpointView
     made.chain(unknown).chain(cloud_endpoints(inventory, service)).collect()
 }
 
-/// Those of Azure and Google Cloud.
+/// The endpoints on Azure and Google Cloud.
 fn cloud_endpoints(inventory: &Inventory, service: &VpceServiceId) -> impl Iterator<Item = EndpointView> {
     inventory.cloud_endpoints_of(service).filter_map(|(key, own)| {
         let region = &inventory.project_service(&key.0)?.service.region;
@@ -184,7 +185,7 @@ fn service_status(state: ServiceState) -> &'static str {
     }
 }
 
-/// Endpoint Status, and what that alone says of why.
+/// Endpoint Status, and its explanation if the status alone implies one.
 fn endpoint_status(
     record: Option<&EndpointRecord>,
     registration: Option<&Registration>,
@@ -224,7 +225,7 @@ mod tests {
         Inventory::from_config(&config::quickstart().desired)
     }
 
-    /// The project's service as it is shown.
+    /// The project's service in the response.
     fn shown(inventory: &Inventory) -> Value {
         let view = serde_json::to_value(PrivateEndpoints::of(inventory)).unwrap();
         view["private_endpoints"].as_array().unwrap().iter().find(|service| service["id"] == SERVICE).unwrap().clone()

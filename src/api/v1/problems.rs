@@ -1,4 +1,4 @@
-//! What is wrong now, in one list: the first thing that `/v1/status`, `plgw status` and the console show.
+//! Current problems in one list, which `/v1/status`, `plgw status` and the console show first.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -11,23 +11,23 @@ use crate::lifecycle::ReadinessView;
 use crate::model::{ConnectError, Fault, FaultScope, ListenerPort, TargetState, VpceServiceId};
 use crate::plan::{DnsAnswer, Member, Snapshot, TargetView, ZoneView};
 
-/// The share of a limit from which on it is near, in percent.
+/// The share of a limit, in percent, from which it is reported as nearly reached.
 const NEAR: usize = 80;
 
-/// How many names a sentence has; the others are counted.
+/// Maximum number of names in a sentence; the others are counted.
 const NAMES: usize = 3;
 
-/// Something that is wrong now.
+/// A current problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(super) struct StatusProblem {
     severity: Severity,
-    /// What is wrong, in a sentence without a full stop.
+    /// The problem, in a sentence without a full stop.
     message: String,
-    /// What it is about.
+    /// The kind of the affected objects.
     kind: SubjectKind,
-    /// The names of what it is about; none: the whole gateway.
+    /// The names of the affected objects; none: the whole gateway.
     ids: Vec<String>,
-    /// Where the console shows it.
+    /// The console's page for it.
     console: &'static str,
 }
 
@@ -37,7 +37,7 @@ impl StatusProblem {
     }
 }
 
-/// What a problem is about.
+/// The kind of object that a problem is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum SubjectKind {
@@ -78,7 +78,7 @@ impl SubjectKind {
     }
 }
 
-/// What the list is made of.
+/// The inputs of the list.
 pub(super) struct ProblemInputs<'a> {
     pub(super) readiness: &'a ReadinessView,
     pub(super) reload_problem: Option<&'a str>,
@@ -128,7 +128,7 @@ fn not_ready(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
     }
 }
 
-/// Why changes are refused here, or why this gateway is not as the others are.
+/// Problems with the shared state.
 fn shared_state(status: &SharedStatus, list: &mut ProblemList) {
     for message in status.problems(|moment| iso8601(moment, false)) {
         let severity = if status.is_severe() { Severity::Critical } else { Severity::Warning };
@@ -136,7 +136,7 @@ fn shared_state(status: &SharedStatus, list: &mut ProblemList) {
     }
 }
 
-/// Host names that lead nowhere yet, then those whose last address stays in use.
+/// Host names without an address, then those that keep their last address.
 fn node_names(names: &[NodeName], list: &mut ProblemList) {
     for node in names {
         let severity = if node.address.is_none() { Severity::Critical } else { Severity::Warning };
@@ -150,10 +150,10 @@ fn is_well(member: &Member) -> bool {
     matches!(member.state, TargetState::Healthy | TargetState::Initial) && member.reach.is_none()
 }
 
-/// Targets of which no member takes flows as it should, then those of which some do not.
+/// Targets without a working member, then those with some that don't work.
 fn targets(snapshot: &Snapshot, list: &mut ProblemList) {
     let all = snapshot.targets.len();
-    // A member that an operator took out drains: it is as it was asked for.
+    // A member that an operator deregistered drains as intended.
     let is_bad = |member: &&Member| !is_well(member) && member.state != TargetState::Draining;
     let unwell = |target: &&TargetView| !target.paused && target.members.iter().any(|member| is_bad(&member));
     let (down, impaired): (Vec<_>, Vec<_>) =
@@ -180,7 +180,7 @@ fn targets(snapshot: &Snapshot, list: &mut ProblemList) {
     }
 }
 
-/// The states of the members of a target that are not well.
+/// The states of a target's members that don't work.
 fn why(target: &TargetView) -> String {
     let state = |member: &Member| {
         let reach = member.reach.map(|reach| format!(", {}", ConnectError::label(reach))).unwrap_or_default();
@@ -190,7 +190,7 @@ fn why(target: &TargetView) -> String {
     format!(" ({})", names(&states))
 }
 
-/// Zones that are shifted away from, lost, or out of DNS; and load balancers whose DNS fails open.
+/// Zones that are shifted away from, in outage, or out of DNS; and load balancers whose DNS fails open.
 fn zones(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
     for Shift { service, zone, expires, .. } in facts.shifts {
         let until = expires.map(|at| format!(" until {}", iso8601(at, false))).unwrap_or_default();
@@ -230,7 +230,7 @@ fn faults(records: &[FaultRecord], list: &mut ProblemList) {
     }
 }
 
-/// Where a fault acts.
+/// The scope of a fault.
 fn place(FaultScope { service, target, member, endpoint, zone }: &FaultScope) -> String {
     let parts = [
         ("target", target.as_ref().map(ToString::to_string)),
@@ -243,7 +243,7 @@ fn place(FaultScope { service, target, member, endpoint, zone }: &FaultScope) ->
     if parts.is_empty() { "everywhere".to_owned() } else { format!("at {}", parts.join(", ")) }
 }
 
-/// Limits of which [`NEAR`] percent or more are used.
+/// Limits of which at least [`NEAR`] percent are used.
 fn limits(limits: &[LimitsOut], list: &mut ProblemList) {
     for of in limits {
         let used =
@@ -259,7 +259,7 @@ fn limits(limits: &[LimitsOut], list: &mut ProblemList) {
     }
 }
 
-/// Changes that were refused or wait, and what can't be written.
+/// Refused or pending changes, and failed writes.
 fn changes(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
     if let Some(problem) = facts.reload_problem {
         let message = format!("the last reload was refused, what was before is in force: {problem}");
@@ -279,7 +279,7 @@ fn changes(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
     }
 }
 
-/// What is wrong with gateways that share the state.
+/// Problems of gateways that share the state.
 fn gateways(view: Option<&GatewaysView>, list: &mut ProblemList) {
     let Some(view) = view else { return };
     if let Some(problem) = &view.problem {
@@ -330,7 +330,7 @@ mod tests {
         compile(desired, &PortAllocations::default(), Generation(1)).expect("the quickstart can be planned").0
     }
 
-    /// The quickstart with every member in the state that `state` gives for its target and name.
+    /// The quickstart, with the health that `state` gives for each target and member.
     fn with_health(state: impl Fn(&str, &str) -> TargetState) -> Snapshot {
         let mut desired = config::quickstart().desired;
         let members: Vec<(TargetId, String)> = {
@@ -346,7 +346,7 @@ mod tests {
         snapshot(&desired)
     }
 
-    /// A gateway that is well.
+    /// A gateway without problems.
     fn well() -> ProblemInputs<'static> {
         static READINESS: LazyLock<ReadinessView> = LazyLock::new(|| Readiness::new().view());
         static SHARED: LazyLock<SharedStatus> = LazyLock::new(SharedStatus::default);
@@ -368,7 +368,7 @@ mod tests {
         }
     }
 
-    /// `severity kind: message` of everything that is wrong.
+    /// All problems as `severity kind: message`.
     fn lines(facts: &ProblemInputs<'_>) -> Vec<String> {
         let line = |problem: StatusProblem| {
             let problem = serde_json::to_value(&problem).expect("JSON");

@@ -1,4 +1,4 @@
-//! `/v1/standins`: the members of the stand-in replica sets, where the gateway runs with some.
+//! `/v1/standins`: the members of the stand-in replica sets, if there are any.
 
 use hyper::{Method, StatusCode};
 use schemars::JsonSchema;

@@ -56,9 +56,9 @@ async fn list(request: OperationRequest) -> Result<Targets, V1Error> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct MoveRequest {
-    /// Left out: the lowest free one.
+    /// Missing: the lowest free one.
     port: Option<ListenerPort>,
-    /// The load balancer; needed where several have a target of this name.
+    /// The load balancer; required if several have a target of this name.
     service: Option<VpceServiceId>,
 }
 
@@ -70,9 +70,9 @@ async fn r#move(request: OperationRequest, body: MoveRequest) -> Result<Moved, V
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RegisterRequest {
-    /// The load balancer; needed where several have a target of this name.
+    /// The load balancer; required if several have a target of this name.
     service: Option<VpceServiceId>,
-    /// One process of the target; left out: all of them.
+    /// One process of the target; missing: all of them.
     member: Option<String>,
 }
 

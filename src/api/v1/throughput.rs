@@ -1,4 +1,4 @@
-//! `GET /v1/throughput`: what was carried since the start, by target. Two answers give the rate in between.
+//! `GET /v1/throughput`: traffic since the start, by target. The difference of two responses gives the rate.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ struct Throughput {
     /// The time of the counts, in milliseconds since 1970.
     at_ms: u64,
     total: Carried,
-    /// By target id; on the public path too.
+    /// By target id; includes the public path.
     targets: BTreeMap<String, Carried>,
 }
 

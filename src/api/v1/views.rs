@@ -1,4 +1,4 @@
-//! What `/v1` only shows: the status, the snapshot, endpoints and connection strings.
+//! Read-only parts of `/v1`: the status, the snapshot, endpoints and connection strings.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ pub(super) fn operations() -> Vec<Operation> {
 struct Status {
     /// Whether no problem is more severe than `info`.
     ok: bool,
-    /// What is wrong now, the most severe problems first.
+    /// Current problems, most severe first.
     problems: Vec<StatusProblem>,
     version: &'static str,
     generation: Generation,
@@ -62,7 +62,7 @@ struct Status {
     endpoints: usize,
     open_flows: usize,
     carried: Carried,
-    /// Faults that are set.
+    /// The number of faults.
     faults: usize,
     notices: Vec<String>,
 }
@@ -127,7 +127,7 @@ async fn connection_strings(request: OperationRequest) -> Result<Strings, V1Erro
     Ok(Strings { connection_strings: snapshot.strings.iter().filter(wanted).cloned().collect() })
 }
 
-/// All that the data plane and DNS read.
+/// Everything that the data plane and DNS read.
 #[derive(Serialize, JsonSchema)]
 struct SnapshotOut {
     generation: Generation,

@@ -1,4 +1,4 @@
-//! `/v1/zones`: the addresses that DNS answers in each zone, and zonal shifts.
+//! `/v1/zones`: the addresses in DNS by zone, and zonal shifts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +28,7 @@ pub(super) fn operations() -> Vec<Operation> {
 #[derive(Serialize, JsonSchema)]
 struct Zones {
     zones: Vec<ZoneOut>,
-    /// What is to be written otherwise in the request that is answered.
+    /// Notices about deprecated keys in the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notices: Vec<String>,
 }
@@ -38,13 +38,13 @@ struct Zones {
 struct ZoneOut {
     #[serde(flatten)]
     view: ZoneView,
-    /// Whether DNS answers any of its addresses.
+    /// Whether any of its addresses is in DNS.
     in_dns: bool,
-    /// Why DNS answers them though the zone is unhealthy or lost; nothing where that is not so.
+    /// Why its addresses are in DNS although the zone is unhealthy or in outage; null if that is not so.
     fail_open: Option<&'static str>,
-    /// The zonal shift in force.
+    /// The active zonal shift.
     shift: Option<ShiftOut>,
-    /// Outages that have begun there, by the fault's name.
+    /// Outages in the zone, by the fault's name.
     outages: Vec<String>,
 }
 
@@ -84,9 +84,9 @@ fn outages(faults: &[Arc<Fault>], view: &ZoneView) -> Vec<String> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ShiftRequest {
-    /// Left out: every load balancer.
+    /// Missing: every load balancer.
     service: Option<VpceServiceId>,
-    /// How long it lasts, from a second to 366 days. Left out: until it is ended.
+    /// The duration, from one second to 366 days. Missing: until it is ended.
     #[serde(rename = "for")]
     lasts: Option<HumanDuration>,
 }
@@ -101,7 +101,7 @@ impl FormerKeys for ShiftRequest {
     }
 }
 
-/// AWS's zonal shifts last three days at most and can be prolonged.
+/// AWS's zonal shifts last at most three days and can be extended.
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 

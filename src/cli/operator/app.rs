@@ -1,4 +1,4 @@
-//! `plgw app restrict|open`: who may reach an App Services app.
+//! `plgw app restrict|open`: access to an App Services app.
 
 use std::process::ExitCode;
 

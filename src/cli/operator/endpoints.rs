@@ -1,4 +1,4 @@
-//! `plgw endpoints`: interface endpoints and where they are in their lives.
+//! `plgw endpoints`: interface endpoints with their states.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::{AdminOptions, cell, list, wait};
 use crate::api::client::ClientError;
 use crate::model::{HumanDuration, ParseUnitError};
 
-/// How often `--wait` looks.
+/// The polling interval of `--wait`.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// List the interface endpoints of a running gateway
@@ -31,7 +31,7 @@ pub(in super::super) struct Args {
     timeout: HumanDuration,
 }
 
-/// A duration; a bare number of seconds, as an earlier version took it, with a notice.
+/// Parses a duration; a plain number of seconds, as in earlier versions, is accepted with a notice.
 fn timeout(text: &str) -> Result<HumanDuration, ParseUnitError> {
     let Ok(seconds) = text.parse() else { return text.parse() };
     let duration = HumanDuration(Duration::from_secs(seconds));

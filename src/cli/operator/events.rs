@@ -1,4 +1,4 @@
-//! `plgw events`: what happened lately, and what happens next.
+//! `plgw events`: recent and new events.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use super::super::table::{Terminal, print};
 use super::super::{Failure, Output};
 use super::{AdminOptions, cell, list, wait};
 
-/// How long a question of `--follow` waits for an event, in seconds.
+/// How long one request of `--follow` waits for an event, in seconds.
 const WAIT: u64 = 20;
 
 /// List recent events: health, port moves, faults, zones, reloads, refused connections

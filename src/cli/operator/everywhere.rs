@@ -1,4 +1,4 @@
-//! `--all`: one question to every gateway that shares the state, at the admin address that each of them gives.
+//! `--all`: sends a request to every gateway that shares the state, at its published admin address.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -7,16 +7,16 @@ use super::{AdminOptions, Failure, cell, list, wait};
 use crate::api::client::{Client, ClientError};
 use crate::control::chain;
 
-/// The answer of one gateway.
+/// The response of one gateway.
 pub(super) struct GatewayAnswer {
-    /// Its id; empty where the state is the one gateway's alone.
+    /// Its id; empty if the state is not shared.
     pub(super) id: String,
-    /// The answer, or why there is none.
+    /// The response, or why there is none.
     pub(super) answer: Result<Value, String>,
 }
 
 impl GatewayAnswer {
-    /// As JSON, with the answer under `name`.
+    /// As JSON, with the response under `name`.
     pub(super) fn json(&self, name: &str) -> Value {
         match &self.answer {
             Ok(answer) => json!({ "gateway": self.id, name: answer }),
@@ -26,7 +26,7 @@ impl GatewayAnswer {
 }
 
 impl AdminOptions {
-    /// Asks every gateway, each with the caller's credentials.
+    /// Sends a request to every gateway, with the caller's credentials.
     pub(super) fn everywhere(&self, path: &str) -> Result<Vec<GatewayAnswer>, Failure> {
         let client = self.client()?;
         wait(async {
@@ -43,7 +43,7 @@ impl AdminOptions {
     }
 }
 
-/// What the gateway of an entry of the list answers.
+/// The response of a gateway in the list.
 async fn of_gateway(client: &Client, gateway: &Value, path: &str) -> Result<Value, String> {
     let words = |error: ClientError| chain(&error);
     if gateway["is_this"] == true {

@@ -1,4 +1,4 @@
-//! `plgw fault`: what is to go wrong.
+//! `plgw fault`: fault injection.
 
 use std::process::ExitCode;
 
@@ -49,7 +49,7 @@ struct Add {
 
 #[derive(Debug, clap::Subcommand)]
 enum FaultCommand {
-    /// Bytes come later
+    /// Delay bytes
     Latency {
         /// The delay
         #[arg(long)]
@@ -63,9 +63,9 @@ enum FaultCommand {
         #[command(flatten)]
         common: FaultOptions,
     },
-    /// No more bytes than this pass in a second, by flow and way
+    /// Limit bytes per second, for each flow and direction
     Bandwidth {
-        /// How many
+        /// The limit
         #[arg(long, value_name = "BYTES")]
         bytes_per_second: u64,
         /// The direction
@@ -74,7 +74,7 @@ enum FaultCommand {
         #[command(flatten)]
         common: FaultOptions,
     },
-    /// Both sides are reset after a number of bytes, in both directions together, or a time
+    /// Reset both sides after a number of bytes, in both directions together, or a time
     #[command(group(clap::ArgGroup::new("when").required(true).multiple(true).args(["bytes", "time"])))]
     Reset {
         /// The number of bytes
@@ -86,17 +86,17 @@ enum FaultCommand {
         #[command(flatten)]
         common: FaultOptions,
     },
-    /// Nothing is answered; for all flows of a port not even the SYN
+    /// Answer nothing; for all flows of a port not even the SYN
     BlackHole {
         #[command(flatten)]
         common: FaultOptions,
     },
-    /// Connections are reset at once; for all flows of a port it refuses
+    /// Reset connections at once; for all flows of a port it refuses
     Refuse {
         #[command(flatten)]
         common: FaultOptions,
     },
-    /// The target's side ends after a while, without a FIN or RST to the client
+    /// End the target's side after a while, without a FIN or RST to the client
     HalfOpen {
         /// The time
         #[arg(long)]
@@ -104,7 +104,7 @@ enum FaultCommand {
         #[command(flatten)]
         common: FaultOptions,
     },
-    /// A side's FIN is passed on late
+    /// Delay a side's FIN
     SlowClose {
         /// The delay
         #[arg(long)]
@@ -112,12 +112,12 @@ enum FaultCommand {
         #[command(flatten)]
         common: FaultOptions,
     },
-    /// A zone is lost: its addresses, its targets, and what flows through either
+    /// Lose a zone: its addresses, its targets, and flows through either
     ZoneOutage {
         #[command(flatten)]
         common: FaultOptions,
     },
-    /// Targets are down: they refuse, or are silent
+    /// Take targets down: they refuse, or are silent
     TargetDown {
         /// Packets are dropped, as when a host is down
         #[arg(long)]
@@ -125,7 +125,7 @@ enum FaultCommand {
         #[command(flatten)]
         common: FaultOptions,
     },
-    /// A target takes another port, once or again and again
+    /// Move a target to another port, once or repeatedly
     PortMove {
         /// The time between two moves
         #[arg(long)]
@@ -133,9 +133,9 @@ enum FaultCommand {
         #[command(flatten)]
         common: FaultOptions,
     },
-    /// The resolver fails
+    /// Make the resolver fail
     DnsFailure {
-        /// How
+        /// The response
         #[arg(long, value_enum)]
         answer: DnsResponse,
         #[command(flatten)]
@@ -229,7 +229,7 @@ struct List {
     ask: AdminOptions,
 }
 
-/// Take a fault back
+/// Remove a fault
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  plgw fault remove latency-1")]
 struct Remove {
@@ -239,7 +239,7 @@ struct Remove {
     ask: AdminOptions,
 }
 
-/// Take all faults back
+/// Remove all faults
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  plgw fault clear")]
 struct Clear {
@@ -328,7 +328,7 @@ pub(super) fn table(answer: &Value, look: Terminal) -> String {
     if table.is_empty() { "  there are no faults\n".to_owned() } else { table.render(look) }
 }
 
-/// The type, and what it is set to.
+/// The type with its settings.
 fn what(kind: &Value) -> String {
     let mut values = kind.clone();
     if let Some(values) = values.as_object_mut() {
@@ -345,7 +345,7 @@ fn pairs(values: &Value, without: &str) -> String {
 }
 
 impl AdminOptions {
-    /// Prints what was done, where the gateway's answer is empty.
+    /// Prints `text` for an empty response.
     pub(super) fn say(&self, value: &Value, text: &str) -> Result<(), Failure> {
         match self.output {
             super::Output::Json => print(&super::json(value)?)?,

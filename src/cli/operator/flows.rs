@@ -1,4 +1,4 @@
-//! `plgw flows`: open flows; list, follow, end.
+//! `plgw flows`: lists, follows and ends open flows.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::super::{Failure, Kind, Output};
 use super::everywhere::GatewayAnswer;
 use super::{AdminOptions, cell, list, segment, wait};
 
-/// Puts the cursor into the upper left corner; erases from the cursor to the end of the line, and of the screen (ECMA-48: CUP,
-/// EL, ED). Nothing is cleared before it is written again, so nothing flickers.
+/// Moves the cursor to the upper left corner; erases from the cursor to the end of the line, or of the screen (ECMA-48:
+/// CUP, EL, ED). Text is overwritten rather than cleared first, which avoids flicker.
 const HOME: &str = "\x1b[H";
 const END_OF_LINE: &str = "\x1b[K";
 const END_OF_SCREEN: &str = "\x1b[J";
 
-/// How often `--follow` looks.
+/// The polling interval of `--follow`.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// List, follow or end the open flows of a running gateway
@@ -68,7 +68,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         args.ask.show("GET", &path, String::new(), table)?;
         return Ok(ExitCode::SUCCESS);
     }
-    // A terminal's screen is drawn again; elsewhere each result follows the last, as one line of JSON.
+    // A terminal's screen is redrawn; otherwise each result is appended as one line of JSON.
     loop {
         let answer: Value = wait(args.ask.client()?.call("GET", &path, String::new()))?;
         match args.ask.output {
@@ -94,7 +94,7 @@ fn all(ask: &AdminOptions, path: &str) -> Result<ExitCode, Failure> {
     Ok(if unanswered.is_empty() { ExitCode::SUCCESS } else { Kind::Failed.into() })
 }
 
-/// The flows of all gateways in one list, beside the gateways that did not answer.
+/// The flows of all gateways in one list, and the gateways that did not answer.
 fn merged(answers: &[GatewayAnswer]) -> Value {
     let (mut flows, mut unanswered) = (Vec::new(), Vec::new());
     for of in answers {
@@ -114,10 +114,10 @@ fn merged(answers: &[GatewayAnswer]) -> Value {
     serde_json::json!({ "flows": flows, "unanswered": unanswered })
 }
 
-/// `text` over the content of a screen of `height` lines; the last line counts what does not fit.
+/// `text` as a full screen of `height` lines; the last line counts what does not fit.
 fn in_place(text: &str, height: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
-    // The cursor is on a separate line below the text.
+    // The cursor is on the line after the text.
     let fits = height.saturating_sub(1).max(1);
     let (shown, more) = if lines.len() <= fits { (lines.len(), 0) } else { (fits - 1, lines.len() - (fits - 1)) };
     let mut screen = HOME.to_owned();

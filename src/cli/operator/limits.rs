@@ -1,4 +1,4 @@
-//! `plgw limits`: how much may be held, and how much is.
+//! `plgw limits`: limits and their use.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `plgw log-level`: what a running gateway logs.
+//! `plgw log-level`: the log levels of a running gateway.
 
 use std::process::ExitCode;
 

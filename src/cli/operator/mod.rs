@@ -1,4 +1,4 @@
-//! The operator's commands: they ask a running gateway over its admin API.
+//! The operator's commands, which call the admin API of a running gateway.
 
 pub(super) mod app;
 pub(super) mod endpoints;
@@ -43,13 +43,13 @@ pub(super) struct AdminOptions {
     /// The output format
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: Output,
-    /// Made once: a process can enter a lab's network only once.
+    /// Created once, as a process can enter a lab's network only once.
     #[arg(skip)]
     client: OnceCell<Client>,
 }
 
 impl AdminOptions {
-    /// The client of the gateway that is asked. To be called before any runtime starts: it may enter a lab's network.
+    /// The client of the chosen gateway. To be called before any runtime starts, as it may enter a lab's network.
     pub(super) fn client(&self) -> Result<&Client, Failure> {
         if let Some(client) = self.client.get() {
             return Ok(client);
@@ -65,7 +65,7 @@ impl AdminOptions {
                 return Err(Failure::new(Kind::Unavailable, reason));
             }
             None => {
-                // As the gateway has it: the token, or else the private key.
+                // As in the gateway: the token, by default the private key.
                 let set = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
                 let token = set("PLGW_ADMIN_TOKEN").or_else(|| set("PLGW_ADMIN_PRIVATE_KEY"));
                 Client::new(self.admin.clone()).with_token(token)
@@ -74,12 +74,12 @@ impl AdminOptions {
         Ok(self.client.get_or_init(|| client))
     }
 
-    /// Whether this runs on a host of a lab that is given no admin API, and none is named.
+    /// Whether this runs on a host of a lab without access to the admin API, and no other gateway is chosen.
     fn is_on_service_side(&self) -> bool {
         self.admin == DEFAULT_ADMIN.into() && std::env::var_os(lab::HOST_VARIABLE).is_some_and(|host| host == "service")
     }
 
-    /// Asks once and prints the answer, as a table that `table` makes of it.
+    /// Sends a request and prints the response, as the table that `table` creates from it.
     fn show(
         &self,
         method: &str,
@@ -96,7 +96,7 @@ impl AdminOptions {
     }
 }
 
-/// Runs one question to its answer.
+/// Runs a request to completion.
 pub(super) fn wait<T>(question: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Kind::System, format!("cannot start the runtime: {error}")))?;
@@ -109,7 +109,7 @@ pub(super) fn wait<T>(question: impl Future<Output = Result<T, ClientError>>) ->
     })
 }
 
-/// A text as one segment of a path.
+/// Encodes text as one segment of a path.
 fn segment(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
@@ -117,7 +117,7 @@ fn segment(text: &str) -> String {
 #[cfg(test)]
 mod tables_tests;
 
-/// A value of an answer as a cell: text bare, nothing for null.
+/// A value of a response as a cell: text without quotes, empty for null.
 pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -126,7 +126,7 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
-/// The elements of a list in an answer.
+/// The elements of a list in a response.
 pub(super) fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
     answer[name].as_array().map_or(&[], Vec::as_slice)
 }

@@ -1,4 +1,4 @@
-//! `plgw status`: what is wrong with the gateway, and how it is.
+//! `plgw status`: the gateway's problems and state.
 
 use std::process::ExitCode;
 
@@ -79,13 +79,13 @@ fn ready(readiness: &Value) -> Result<ExitCode, Failure> {
     Err(Failure::new(Kind::Failed, format!("the gateway is not ready ({})", why.join("; "))))
 }
 
-/// Columns of a sentence where standard output is no terminal.
+/// Line width of sentences if standard output is not a terminal.
 const WIDTH: usize = 80;
 
-/// Columns before a sentence.
+/// Indentation of sentences.
 const INDENT: usize = 12;
 
-/// A line a problem, broken at the terminal's width.
+/// One line for each problem, wrapped at the terminal's width.
 fn problems(status: &Value, look: Terminal) -> String {
     let width = look.width.unwrap_or(WIDTH).max(INDENT + 20) - INDENT;
     let mut text = String::new();

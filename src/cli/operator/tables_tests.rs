@@ -12,7 +12,7 @@ const TARGET: &str = "Production-Analytics-Cluster-01/shard-00-00";
 const CLIENT: &str = "[2001:db8:1234:5678:9abc:def0:1234:5678]:54321";
 const ZONE: &str = "ap-northeast-1a";
 
-/// What a command prints on a terminal of 80 columns.
+/// The output of a command on a terminal of 80 columns.
 fn at_80(text: impl Fn(Terminal) -> String) -> String {
     let text = text(Terminal { width: Some(80), ..Terminal::default() });
     for line in text.lines() {

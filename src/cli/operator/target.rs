@@ -1,4 +1,4 @@
-//! `plgw target move`: what a cluster change does on Atlas.
+//! `plgw target …`: port moves, as by a cluster change on Atlas, and registration.
 
 use std::process::ExitCode;
 
@@ -94,7 +94,7 @@ fn register(which: &TargetArgs, word: &str) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where a target's command is.
+/// The path of a target's command.
 fn path(target: &TargetId, word: &str) -> String {
     let (cluster, member) = target.as_str().split_once('/').expect("a target id has two parts: it parses so");
     format!("/v1/targets/{}/{}/{word}", segment(cluster), segment(member))

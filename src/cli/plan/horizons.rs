@@ -1,4 +1,4 @@
-//! `plgw plan --horizons`: the configuration of real servers that makes them announce the gateway's names.
+//! `plgw plan --horizons`: configures real servers to announce the gateway's names.
 
 use std::collections::BTreeMap;
 
@@ -11,23 +11,23 @@ use crate::plan::{Horizon, horizons};
 #[derive(Debug, Serialize)]
 pub(super) struct HorizonsView {
     cluster: String,
-    /// The horizons, in the order in which they are explained.
+    /// The horizons, in the order of the explanation.
     horizons: Vec<HorizonView>,
     members: Vec<MemberView>,
 }
 
-/// A way to the set.
+/// A path to the set.
 #[derive(Debug, Serialize)]
 struct HorizonView {
     name: String,
-    /// The endpoints that lead there; none is the public path.
+    /// The endpoints of the path; none for the public one.
     endpoints: Vec<String>,
 }
 
 /// A member.
 #[derive(Debug, Serialize)]
 struct MemberView {
-    /// What `rs.conf()` calls it, if the set uses the addresses of the config.
+    /// Its `host` in `rs.conf()`, if the set uses the config's addresses.
     host: String,
     /// `host:port` by horizon.
     horizons: BTreeMap<String, String>,
@@ -60,7 +60,7 @@ impl From<Horizon> for HorizonView {
     }
 }
 
-/// A script for `mongosh`, to be run on a primary.
+/// A `mongosh` script, to be run on a primary.
 pub(super) fn script(views: &[HorizonsView]) -> String {
     if views.is_empty() {
         return "// no replica set has a private endpoint or public addresses, so there is no horizon to set\n"

@@ -1,4 +1,4 @@
-//! `plgw plan`: what would run.
+//! `plgw plan`: prints the plan of a config.
 
 mod horizons;
 mod page;

@@ -1,4 +1,4 @@
-//! The text that `plgw plan` prints.
+//! The text output of `plgw plan`.
 
 use super::view::{ListenerView, PlanView, RecordView};
 use crate::cli::check::counted;
@@ -79,7 +79,7 @@ fn apps(view: &PlanView, look: Terminal) -> String {
     full(&table, look)
 }
 
-/// DNS records as a table, or under their names where that is too wide.
+/// DNS records as a table, or grouped by name where that is too wide.
 pub(in crate::cli) fn records(records: &[RecordView], look: Terminal) -> String {
     let mut table = Table::new(["VIEW", "NAME", "TYPE", "VALUE"]);
     for record in records {

@@ -1,4 +1,4 @@
-//! The shape of `plgw plan --output json`. It is what scripts read: keys may be added, none is renamed or removed.
+//! The format of `plgw plan --output json`. Scripts depend on it: keys may be added, but not renamed or removed.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -12,32 +12,32 @@ use crate::plan::{
     PrivateStrings, RecordSets, Snapshot, TargetKind, TargetView,
 };
 
-/// What would run.
+/// The plan.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct PlanView {
-    /// The config file, as it was named.
+    /// The config file, as named on the command line.
     pub(in crate::cli) config: String,
-    /// Where held ports were taken from.
+    /// The source of the assigned ports.
     pub(in crate::cli) state: StateView,
     /// The gateway's own addresses.
     pub(in crate::cli) services: ServicesView,
-    /// Sockets that would accept flows, by address.
+    /// Listening sockets, by address.
     pub(in crate::cli) listeners: Vec<ListenerView>,
-    /// What takes a port, by load balancer and port.
+    /// Addressable targets, by load balancer and port.
     pub(in crate::cli) targets: Vec<PlannedTarget>,
     /// Interface endpoints, by id.
     pub(in crate::cli) endpoints: Vec<EndpointView>,
-    /// What resolvers would be told, by view, zone and name.
+    /// DNS records, by view, zone and name.
     pub(in crate::cli) dns_records: Vec<RecordView>,
     /// App Services' apps, by id.
     pub(in crate::cli) apps: Vec<PlannedApp>,
     /// Connection strings, by project and cluster.
     pub(in crate::cli) connection_strings: Vec<StringsView>,
-    /// What is allowed but not as it should be.
+    /// Notices: what is allowed but probably not intended.
     pub(in crate::cli) notices: Vec<String>,
 }
 
-/// Where held ports were taken from.
+/// The source of the assigned ports.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct StateView {
     /// `file`, `no-file`, `memory` or `etcd`.
@@ -57,10 +57,10 @@ pub(in crate::cli) struct ServicesView {
     pub(in crate::cli) admin: Option<SocketAddr>,
 }
 
-/// A socket that would accept flows.
+/// A listening socket.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct ListenerView {
-    /// Where it is bound.
+    /// Its address.
     pub(in crate::cli) address: SocketAddr,
     /// `private`: through an interface endpoint; `public`: the standard strings' path.
     pub(in crate::cli) path: &'static str,
@@ -68,7 +68,7 @@ pub(in crate::cli) struct ListenerView {
     pub(in crate::cli) endpoint: Option<String>,
     /// The zone of the address.
     pub(in crate::cli) zone: String,
-    /// The target that its flows go to.
+    /// The target of its flows.
     pub(in crate::cli) target: String,
     /// The processes behind it.
     pub(in crate::cli) members: Vec<MemberView>,
@@ -76,7 +76,7 @@ pub(in crate::cli) struct ListenerView {
     pub(in crate::cli) proxy_protocol: bool,
 }
 
-/// What takes a port.
+/// An addressable target.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct PlannedTarget {
     project: String,
@@ -90,9 +90,9 @@ pub(in crate::cli) struct PlannedTarget {
     pub(in crate::cli) kind: &'static str,
     /// Its port on the load balancer.
     pub(in crate::cli) port: u16,
-    /// Its cluster is paused: the port is kept, nothing listens.
+    /// Whether its cluster is paused: the port is kept, nothing listens.
     pub(in crate::cli) paused: bool,
-    /// `initial`, `healthy`, `unhealthy`, `draining`, `unused`. Nothing is probed for a plan.
+    /// `initial`, `healthy`, `unhealthy`, `draining`, `unused`. Planning does not probe.
     pub(in crate::cli) state: &'static str,
     /// The processes behind it.
     pub(in crate::cli) members: Vec<MemberView>,
@@ -103,7 +103,7 @@ pub(in crate::cli) struct PlannedTarget {
 pub(in crate::cli) struct MemberView {
     name: String,
     pub(in crate::cli) zone: String,
-    /// Its address, or its host name, which a running gateway resolves, with its port.
+    /// Its address or host name, which a running gateway resolves, with its port.
     pub(in crate::cli) address: String,
 }
 
@@ -114,7 +114,7 @@ pub(in crate::cli) struct EndpointView {
     vpc: String,
     /// The service's full name.
     service: String,
-    /// EC2's word: `available`, `pendingAcceptance`, ….
+    /// EC2's state: `available`, `pendingAcceptance`, ….
     pub(in crate::cli) state: &'static str,
     /// Its regional DNS name.
     regional_name: Option<String>,
@@ -134,16 +134,16 @@ pub(in crate::cli) struct EndpointAddressView {
 pub(in crate::cli) struct PlannedApp {
     pub(in crate::cli) app: String,
     project: String,
-    /// Requests from outside the VPC get 404.
+    /// Whether requests from outside the VPC get 404.
     pub(in crate::cli) restricted: bool,
-    /// Where its requests go.
+    /// The backend of its requests.
     pub(in crate::cli) backend: Option<String>,
     /// The names that its clients use.
     hosts: Vec<String>,
     pub(in crate::cli) addresses: Vec<AppAddressView>,
 }
 
-/// An address at which an app answers.
+/// A listening address of an app.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct AppAddressView {
     pub(in crate::cli) address: SocketAddr,
@@ -189,7 +189,7 @@ pub(in crate::cli) struct RecordView {
 }
 
 impl RecordView {
-    /// Whether the same view answers the same, from whichever zone.
+    /// Whether the record is the same in the same view, whatever its zone.
     pub(in crate::cli) fn says_the_same(&self, other: &Self) -> bool {
         let said = |record: &Self| (record.view.clone(), record.name.clone(), record.r#type, record.value.clone());
         said(self) == said(other)
@@ -207,7 +207,7 @@ pub(in crate::cli) struct StringsView {
     pub(in crate::cli) standard_srv: String,
     /// `mongodb://…` on the public path.
     pub(in crate::cli) standard: String,
-    /// The private path; empty with the reason in `unavailable`.
+    /// The strings of the private path; if there are none, `unavailable` has the reason.
     pub(in crate::cli) private: Vec<PrivateStringsView>,
     /// Why there are no private strings.
     pub(in crate::cli) unavailable: Option<String>,
@@ -221,11 +221,11 @@ pub(in crate::cli) struct PrivateStringsView {
     pub(in crate::cli) connection_string: String,
     pub(in crate::cli) srv_connection_string: String,
     pub(in crate::cli) srv_shard_optimized_connection_string: Option<String>,
-    /// The endpoints that they lead through.
+    /// The endpoints that they use.
     pub(in crate::cli) endpoints: Vec<EndpointRef>,
 }
 
-/// An endpoint that strings lead through.
+/// An endpoint of connection strings.
 #[derive(Debug, Serialize)]
 pub(in crate::cli) struct EndpointRef {
     pub(in crate::cli) endpoint_id: String,
@@ -233,7 +233,7 @@ pub(in crate::cli) struct EndpointRef {
 }
 
 impl PlanView {
-    /// The view of a plan.
+    /// Creates the view.
     pub(super) fn new(config: &Path, planned: &PlannedConfig) -> Self {
         let (settings, snapshot) = (&planned.config.settings, &planned.snapshot);
         Self {
@@ -319,7 +319,7 @@ impl From<&TargetView> for PlannedTarget {
     }
 }
 
-/// A target's kind, in one word.
+/// A target's kind.
 pub(in crate::cli) fn kind(kind: TargetKind) -> &'static str {
     match kind {
         TargetKind::Mongod => "mongod",
@@ -361,7 +361,7 @@ impl From<&ClusterStrings> for StringsView {
     }
 }
 
-/// As `/v1/connection-strings` has them.
+/// From `/v1/connection-strings`.
 impl From<&serde_json::Value> for StringsView {
     fn from(strings: &serde_json::Value) -> Self {
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);

@@ -1,4 +1,4 @@
-//! `plgw quickstart`: everything on loopback, checked, with lines to copy.
+//! `plgw quickstart`: runs and checks everything on loopback, and prints commands to try.
 
 mod page;
 mod progress;
@@ -158,7 +158,7 @@ async fn run_until_stopped(options: &Options, args: &Args) -> Result<ExitCode, F
     }
 }
 
-/// Starts it; the scenario with free ports at the first networks that are free too.
+/// Starts the quickstart. With `--ports auto`, the scenario uses the first free networks.
 async fn start(options: &Options, progress: &Progress) -> Result<Quickstart, QuickstartError> {
     let mut options = options.clone();
     loop {
@@ -171,7 +171,7 @@ async fn start(options: &Options, progress: &Progress) -> Result<Quickstart, Qui
     }
 }
 
-/// Runs a command that finds the quickstart in its environment.
+/// Runs a command with the quickstart's variables in its environment.
 async fn run_beside(quickstart: &Quickstart, program: &OsString, arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let mut command = Command::new(program);
     command.args(arguments).env("PLGW_CA", std::path::absolute(quickstart.ca_path())?);
@@ -192,7 +192,7 @@ async fn run_beside(quickstart: &Quickstart, program: &OsString, arguments: &[Os
     Ok(exit_code(&ended))
 }
 
-/// 0 when every check passed; else the failure names those that did not.
+/// Success when every check passed; otherwise a failure with the names of the others.
 fn verdict(checks: &[Check]) -> Result<ExitCode, Failure> {
     let failed: Vec<String> =
         checks.iter().filter_map(|check| Some(format!("{}: {}", check.name, check.outcome.as_ref().err()?))).collect();
@@ -203,14 +203,14 @@ fn verdict(checks: &[Check]) -> Result<ExitCode, Failure> {
     Err(Failure::new(Kind::Failed, text))
 }
 
-/// Waits until it is stopped, or until an essential part has ended; then returns that part's name.
+/// Waits until it is stopped, or until an essential part has failed; then returns that part's name.
 async fn wait(quickstart: &Quickstart, signals: &mut Signals) -> Option<String> {
     loop {
         tokio::select! {
             what = quickstart.gateway().failed() => return Some(what),
             event = signals.next() => match event {
                 SignalEvent::Stop | SignalEvent::StopNow => return None,
-                // There is no file to read again.
+                // There is no config file to reload.
                 SignalEvent::Reload => {}
             }
         }

@@ -1,4 +1,4 @@
-//! What the quickstart prints.
+//! The output of the quickstart.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,8 +14,8 @@ use crate::model::{AppEndpointKind, TargetState};
 use crate::plan::{Gate, Listener, PrivateStrings, Snapshot, TargetKind, TargetView};
 use crate::quickstart::{Check, Quickstart, StandInTraffic, TrafficSummary};
 
-/// What runs, and whether it is as it should be. In `brief`, for a terminal that is to be worked at: without the records,
-/// which the lines to copy ask for, and without what checks saw that passed.
+/// What runs, and the state of the checks. `brief` is for an interactive terminal: without the records, which the
+/// commands to try query, and without details of passed checks.
 pub(super) fn started(quickstart: &Quickstart, checks: &[Check], look: Terminal, brief: bool) -> String {
     let snapshot = quickstart.gateway().snapshot();
     let mut text = String::new();
@@ -34,14 +34,14 @@ pub(super) fn started(quickstart: &Quickstart, checks: &[Check], look: Terminal,
     text
 }
 
-/// Lines to copy while it runs.
+/// Commands to try while it runs.
 pub(super) fn to_try(quickstart: &Quickstart, look: Terminal) -> String {
     let lines = lines(quickstart, &quickstart.gateway().snapshot(), look);
     let last = look.bold("Running. Ctrl-C stops it and prints what it carried.");
     format!("{}\n{lines}\n{last}\n", look.bold("Try it"))
 }
 
-/// The records that the private strings lead over, and what VPCs see over the public names.
+/// The records of the private strings, and those that only VPCs see.
 fn private_records(snapshot: &Snapshot) -> Vec<RecordView> {
     let private = snapshot.strings.iter().flat_map(|strings| &strings.private);
     let mut names = BTreeSet::new();
@@ -58,7 +58,8 @@ fn private_records(snapshot: &Snapshot) -> Vec<RecordView> {
     };
     let mut kept: Vec<RecordView> = Vec::new();
     for record in view::records(snapshot) {
-        // Two zones of a VPC may say the same: one that the consumer made and the one that AWS would have made.
+        // Two zones of a VPC may have the same record: one declared by the consumer, and the one that AWS would have
+        // created.
         let is_new = kept.iter().all(|other| !record.says_the_same(other));
         if is_new && (record.view != "public" || leads(&record)) {
             kept.push(record);
@@ -67,7 +68,7 @@ fn private_records(snapshot: &Snapshot) -> Vec<RecordView> {
     kept
 }
 
-/// What went through it; `by_check` of that was the self-check's.
+/// The traffic; `by_check` is the self-check's part of it.
 pub(super) fn carried(carried: &TrafficSummary, by_check: &TrafficSummary, look: Terminal) -> String {
     let (all, check) = (carried.gateway, by_check.gateway);
     let mut text = format!("{}\n", look.bold("Carried"));
@@ -134,7 +135,7 @@ fn self_check(checks: &[Check], look: Terminal) -> String {
     text
 }
 
-/// The checks' names, in lines that a terminal has.
+/// The checks' names, wrapped for the terminal.
 fn all_passed(checks: &[Check], look: Terminal) -> String {
     let mut lines = vec![String::new()];
     for (index, check) in checks.iter().enumerate() {
@@ -153,10 +154,10 @@ fn all_passed(checks: &[Check], look: Terminal) -> String {
     text
 }
 
-/// Columns of the words of a line: with their indent they fit in 80.
+/// Maximum line length; with the indentation it is 80.
 const BRIEF_WIDTH: usize = 72;
 
-/// Something to copy: why, then the lines themselves.
+/// Commands to copy: their purpose, then the lines.
 struct Recipe {
     what: String,
     lines: Vec<String>,
@@ -221,7 +222,8 @@ fn host_of(strings: &PrivateStrings) -> Option<&str> {
     Some(rest.split_once(':')?.0)
 }
 
-/// Lines that work at a shell as it is: drivers ask port 53 of the system's resolver for names, which is not the gateway's.
+/// Commands that work in any shell without changes: drivers use port 53 of the system's resolver, which is not the
+/// gateway's.
 fn drivers(
     quickstart: &Quickstart,
     snapshot: &Snapshot,
@@ -266,7 +268,7 @@ fn drivers(
     recipes
 }
 
-/// An absolute path, encoded for a connection string: the line may be used in another directory.
+/// An absolute path, encoded for a connection string, as the command may be run in another directory.
 fn in_uri(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut text = String::new();
@@ -291,7 +293,7 @@ fn pages(quickstart: &Quickstart) -> Vec<Recipe> {
     console.into_iter().chain(metrics).collect()
 }
 
-/// The App Services names, and requests by both ways.
+/// The App Services names, and requests on both paths.
 fn app_services(quickstart: &Quickstart, dns: Option<SocketAddr>) -> Vec<Recipe> {
     let desired = &quickstart.config().desired;
     let Some(app) = desired.apps.first() else { return Vec::new() };
@@ -325,7 +327,7 @@ fn counted_u64(count: u64, what: &str) -> String {
     usize::try_from(count).map_or_else(|_| format!("{count} {what}s"), |count| counted(count, what))
 }
 
-/// Bytes in the largest unit of which there is one, as `1.5 MiB`.
+/// Formats bytes in the largest fitting unit, as `1.5 MiB`.
 fn bytes(count: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut scaled = count as f64;

@@ -1,4 +1,4 @@
-//! What is being done, on one line of a terminal that is written over.
+//! The current step, on one line of a terminal that is overwritten.
 
 use std::io::Write;
 
@@ -8,7 +8,7 @@ use crate::quickstart::Step;
 /// Goes to the line's start and clears it.
 const CLEAR: &str = "\r\x1b[K";
 
-/// One line on standard error; nothing at all where that is no terminal.
+/// One line on standard error; without effect if that is not a terminal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Progress {
     look: Terminal,
@@ -19,12 +19,12 @@ impl Progress {
         Self { look }
     }
 
-    /// Says what is being done.
+    /// Shows the current step.
     pub(super) fn show(self, step: Step) {
         self.write(&format!("{CLEAR}{} …", step.label()));
     }
 
-    /// Leaves the line empty.
+    /// Clears the line.
     pub(super) fn clear(self) {
         self.write(CLEAR);
     }
@@ -32,7 +32,7 @@ impl Progress {
     fn write(self, text: &str) {
         if self.look.is_terminal() {
             let mut stderr = std::io::stderr().lock();
-            // Output that can't be written is dropped.
+            // Write errors are ignored.
             let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
         }
     }

@@ -88,7 +88,7 @@ pub(super) fn app(section: &Section<'_>, settings: &Settings, declared: &mut Dec
     })
 }
 
-/// Which of the gateway's own servers a backend is, if it is one. Addresses of endpoints and apps are the plan's to compare.
+/// The gateway's own server at the backend's address, if there is one. The plan checks addresses of endpoints and apps.
 fn served_by_gateway(backend: &str, settings: &Settings) -> Option<&'static str> {
     let address = backend.parse::<BackendUrl>().ok()?.address()?;
     if settings.admin == Some(address) {
@@ -100,7 +100,7 @@ fn served_by_gateway(backend: &str, settings: &Settings) -> Option<&'static str>
     }
 }
 
-/// A backend, kept as it was written.
+/// A backend, in its original notation.
 fn backend(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     let url = text(value)?;
     url.parse::<BackendUrl>().map_err(|error| error.to_string())?;

@@ -71,7 +71,7 @@ pub(super) fn cloud_network(section: &Section<'_>, declared: &mut Declared) -> O
     })
 }
 
-/// One `[[private_endpoint]]`: Azure's private endpoint, or Google's with its forwarding rule.
+/// One `[[private_endpoint]]`: Azure's private endpoint, or Google's forwarding rule.
 pub(super) fn private_endpoint(
     section: &Section<'_>,
     networks: &BTreeMap<VpcId, Vpc>,
@@ -132,7 +132,7 @@ fn google_region(id: &VpceId) -> Option<&str> {
     (id.cloud() == Some(Cloud::Gcp)).then(|| id.as_str().split('/').nth(3)).flatten()
 }
 
-/// An id that is one of AWS.
+/// An AWS id.
 pub(super) fn aws_id<T: FromStr<Err: Display>>(
     cloud: fn(&T) -> Option<Cloud>,
 ) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
@@ -143,13 +143,13 @@ pub(super) fn aws_id<T: FromStr<Err: Display>>(
     })
 }
 
-/// An id that is one of Azure or Google Cloud.
+/// An id of Azure or Google Cloud.
 fn cloud_id<T: FromStr<Err: Display>>(cloud: fn(&T) -> Option<Cloud>) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
     let own = "write Azure's resource id (`/subscriptions/…`) or Google's name (`projects/…`)";
     id_where(move |id| cloud(id).is_none().then(|| format!("is an id of AWS; {own}")))
 }
 
-/// An id with which nothing is wrong.
+/// An id that satisfies a condition.
 fn id_where<T: FromStr<Err: Display>>(
     wrong: impl Fn(&T) -> Option<String>,
 ) -> impl Fn(&DeValue<'_>) -> Result<T, String> {

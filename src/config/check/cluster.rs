@@ -10,7 +10,7 @@ use crate::model::{
     BiConnector, Cluster, ClusterKind, ClusterName, ConnectionLimit, Label, Naming, Node, NodeAddress, Region, Tier,
 };
 
-/// Size classes that Atlas offers on AWS.
+/// Tiers that Atlas offers on AWS.
 const TIERS: [(&str, Tier); 15] = [
     ("M0", Tier::Shared(0)),
     ("M2", Tier::Shared(2)),
@@ -29,16 +29,16 @@ const TIERS: [(&str, Tier); 15] = [
     ("M700", Tier::Dedicated(700)),
 ];
 
-/// The name that stands for all `mongos` of an optimized cluster in its target id ([`TargetId::optimized`]).
+/// The name in the target id of an optimized cluster, for all its `mongos` ([`TargetId::optimized`]).
 ///
 /// [`TargetId::optimized`]: crate::model::TargetId::optimized
 const OPTIMIZED_MEMBER: &str = "lb";
 
-/// How many addressable targets a project's clusters come to, by region: all together, and each cluster's.
+/// The number of addressable targets of a project by region: the total, and each cluster's.
 #[derive(Debug, Default)]
 pub(super) struct TargetCounts(BTreeMap<Region, (usize, BTreeMap<ClusterName, usize>)>);
 
-/// Clusters that a message names at most.
+/// Maximum number of clusters in a message.
 const MOST_SHOWN: usize = 16;
 
 impl TargetCounts {
@@ -53,14 +53,14 @@ impl TargetCounts {
         self.0.get(region).map_or(0, |(all, _)| *all)
     }
 
-    /// Which clusters the targets in `region` come from: `Cluster0: 3, Sharded0: 1`.
+    /// The number of each cluster's targets in `region`: `Cluster0: 3, Sharded0: 1`.
     pub(super) fn shares(&self, region: &Region) -> String {
         let shares = self.0.get(region).into_iter().flat_map(|(_, shares)| shares).take(MOST_SHOWN);
         shares.map(|(cluster, targets)| format!("{cluster}: {targets}")).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// One `[[project.cluster]]`; `owner` is its project's path, `names` are the host names of the clusters before it.
+/// One `[[project.cluster]]`; `owner` is its project's path, `names` are the host names of the earlier clusters.
 pub(super) fn cluster(
     section: &Section<'_>,
     owner: &str,
@@ -139,7 +139,7 @@ fn kind(section: &Section<'_>, label: Option<&Located<Label>>) -> Option<Cluster
         if section.wrote("optimized") {
             section.report("optimized", "only sharded clusters have optimized strings; leave it out");
         }
-        // The form of the names that Atlas gives the sets of newer clusters.
+        // The format of Atlas' names for the sets of newer clusters.
         let set_name = match set_name {
             Some(name) => name.value,
             None => format!("atlas-{}-shard-0", label?.value),
@@ -148,14 +148,14 @@ fn kind(section: &Section<'_>, label: Option<&Located<Label>>) -> Option<Cluster
     }
 }
 
-/// What takes a port in one cluster.
+/// The addressable targets of one cluster.
 struct ClusterProcesses {
     taken: HashSet<String>,
     optimized: bool,
 }
 
 impl ClusterProcesses {
-    /// The name of the member in `section`: its own, or else what its address makes.
+    /// The name of the member in `section`: the configured one, or one derived from its address.
     fn name(
         &mut self,
         section: &Section<'_>,
@@ -178,7 +178,7 @@ impl ClusterProcesses {
     }
 }
 
-/// The name of a node that the file gives none. It becomes part of host names, so `127.0.0.1:27017` is `127-0-0-1-27017`.
+/// The default name of a node. It becomes part of host names, so `127.0.0.1:27017` is `127-0-0-1-27017`.
 fn host_label(address: &NodeAddress) -> String {
     let text = address.to_string();
     let parts = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
@@ -196,7 +196,7 @@ fn member_name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     }
 }
 
-/// Where a process listens: at its `address`, or where its `host` name leads.
+/// The address of a process: its `address`, or its `host` name.
 fn listens_at(section: &Section<'_>, declared: &mut Declared) -> Option<Located<NodeAddress>> {
     let (address, host) = (section.get("address", node_address), section.get("host", node_host));
     match (section.wrote("address"), section.wrote("host")) {
@@ -235,8 +235,8 @@ fn bi_connector(section: &Section<'_>, members: &mut ClusterProcesses, declared:
     Some(BiConnector { name: name?, zone: zone?.value, address: address?.value })
 }
 
-/// Each `mongod`, each `mongos` without optimized strings, one for all `mongos` with them, each BI Connector; by the
-/// region that it is in. Source: Atlas, "Set Up a Private Endpoint", limitations.
+/// Counts each `mongod`, each `mongos` without optimized strings, one for all `mongos` with them, and each BI
+/// Connector, by region. Source: Atlas, "Set Up a Private Endpoint", limitations.
 fn count_targets(cluster: &Cluster, load: &mut TargetCounts) {
     if cluster.kind == (ClusterKind::Sharded { optimized: true }) {
         cluster.regions().into_iter().for_each(|region| load.add(region, &cluster.name));

@@ -57,17 +57,17 @@ pub(super) fn vpc(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc>
     })
 }
 
-/// What a subnet is checked against; `None` where the VPC's own value was not readable.
+/// The context for checking a subnet; `None` if the VPC's own value was invalid.
 struct SubnetContext<'a> {
     vpc: Option<&'a VpcId>,
     region: Option<&'a Region>,
-    /// All of the VPC's networks, and those that a message names.
+    /// All of the VPC's networks, and those to name in a message.
     cidrs: Option<(NetworkMap<()>, &'a [Located<IpNet>])>,
-    /// The subnets before it.
+    /// The earlier subnets.
     subnets: NetworkMap<IpNet>,
 }
 
-/// Networks that a message names at most.
+/// Maximum number of networks in a message.
 const MOST_SHOWN: usize = 8;
 
 fn subnet(section: &Section<'_>, place: &mut SubnetContext<'_>, declared: &mut Declared) -> Option<Subnet> {
@@ -118,7 +118,7 @@ fn subnet(section: &Section<'_>, place: &mut SubnetContext<'_>, declared: &mut D
     })
 }
 
-/// The security groups of one VPC; rules may name groups that follow later, so names are checked at the end.
+/// The security groups of one VPC. Rules may refer to later groups, so references are checked at the end.
 fn security_groups(section: &Section<'_>, vpc: Option<&VpcId>, declared: &mut Declared) -> Vec<SecurityGroup> {
     let mut own = DeclaredVpc::default();
     let mut names = HashSet::new();
@@ -170,7 +170,7 @@ fn rule(section: &Section<'_>, named: &mut Vec<Located<SecurityGroupId>>) -> Opt
     Some(PortRule { ports: ports?.value, cidrs: cidr_set(&cidrs), groups: values(groups) })
 }
 
-/// The egress rules of a new security group: everything. Source: AWS, *Security group rules*.
+/// The egress rules of a new security group: all traffic. Source: AWS, *Security group rules*.
 fn allow_everything() -> Vec<PortRule> {
     let ports = PortRange::new(1, 65_535).expect("1 to 65535 is a range");
     vec![PortRule { ports, cidrs: CidrSet::everywhere(), groups: Vec::new() }]

@@ -1,7 +1,6 @@
-//! What the file declares, and where: for the checks that look across tables.
+//! Declarations of the file, for checks across tables.
 //!
-//! A table with a mistake is still declared under its id, so that one mistake is not reported again by everything that
-//! refers to the table.
+//! A table with a mistake is still declared under its id, so that references to it are not reported as mistakes too.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -24,15 +23,15 @@ use crate::model::{
 #[derive(Debug, Default)]
 pub(super) struct Declared {
     taken: HashMap<(&'static str, String), String>,
-    /// Files, with the keys that name them.
+    /// Files, with the keys that contain them.
     files: HashMap<PathBuf, String>,
     pub(super) vpcs: BTreeMap<VpcId, DeclaredVpc>,
     pub(super) subnets: BTreeMap<SubnetId, DeclaredSubnet>,
     pub(super) projects: BTreeSet<ProjectId>,
-    /// Endpoint services, with the ports that their load balancers may have; App Services' have those of the apps.
+    /// Endpoint services, with the ports of their load balancers, or of the apps for App Services' services.
     pub(super) services: BTreeMap<ServiceName, Option<PortRange>>,
     pub(super) endpoints: BTreeSet<VpceId>,
-    /// Private endpoints of services by what Atlas calls them, with the key that names each.
+    /// Private endpoints of services by Atlas' id, with the key of each.
     pub(super) cloud_endpoints: HashMap<(VpceServiceId, String), String>,
     vpcs_read: usize,
     /// The byte offset of each id, and of each `project/cluster`.
@@ -43,14 +42,14 @@ pub(super) struct Declared {
     targets: Vec<Located<SocketAddr>>,
 }
 
-/// What others ask of a VPC.
+/// The properties of a VPC for other tables.
 #[derive(Debug, Default)]
 pub(super) struct DeclaredVpc {
-    /// Its security groups; the name where it was readable.
+    /// Its security groups, with the name if it is valid.
     pub(super) groups: BTreeMap<SecurityGroupId, Option<String>>,
 }
 
-/// What others ask of a subnet. `None`, or no network: not readable, so nothing is said about it.
+/// The properties of a subnet for other tables. `None`, or no network: invalid, so references are not checked.
 #[derive(Debug)]
 pub(super) struct DeclaredSubnet {
     pub(super) vpc: Option<VpcId>,
@@ -58,34 +57,34 @@ pub(super) struct DeclaredSubnet {
     pub(super) cidrs: Vec<IpNet>,
 }
 
-/// Whose networks they are. The number is the VPC's place in the file.
+/// The owner of networks. The number is the VPC's position in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NetworkSide {
     /// A VPC's own.
     Vpc(usize),
-    /// Joined to a VPC: peered or on premises.
+    /// Connected to a VPC: peered or on premises.
     Joined(usize),
     /// An endpoint service's.
     Service,
 }
 
-/// The networks of all sides so far, each with its position, so that an address with two meanings is found in a few steps.
+/// The networks of all owners so far, each with its position, for finding an address with two meanings quickly.
 ///
-/// What one VPC peers with may be another VPC's own network, and two VPCs may be joined to one data centre. Endpoint services
-/// are refused alike, so theirs may be one.
+/// A network that is peered with one VPC may be another VPC's own network, and two VPCs may be connected to one data
+/// centre. The networks of endpoint services are all refused in the same way, so they may overlap.
 #[derive(Debug, Default)]
 struct NetworkSides {
     service: NetworkMap<usize>,
     vpcs: NetworkMap<usize>,
     joined: NetworkMap<usize>,
-    /// By VPC, what is joined to it.
+    /// By VPC, the networks connected to it.
     joined_to: HashMap<usize, NetworkMap<usize>>,
-    /// By VPC, its own and what is joined to it.
+    /// By VPC, its own networks and those connected to it.
     of_vpc: HashMap<usize, NetworkMap<usize>>,
 }
 
 impl NetworkSides {
-    /// The position of the first network found that gives an address of `network` a second meaning.
+    /// The position of the first network that gives an address of `network` a second meaning.
     fn overlap(&self, side: NetworkSide, network: IpNet) -> Option<usize> {
         let others = match side {
             NetworkSide::Service => [Some(&self.vpcs), Some(&self.joined), None],
@@ -111,24 +110,24 @@ impl NetworkSides {
     }
 }
 
-/// An address that the gateway binds.
+/// A listening address of the gateway.
 #[derive(Debug)]
 struct GatewayAddress {
     ip: IpAddr,
     /// `None`: every port of the address.
     port: Option<u16>,
-    /// Of an endpoint's address: the ports that targets may have there.
+    /// For an endpoint's address: the ports of its targets.
     ports: Option<PortRange>,
     /// The gateway's metrics page or API, which refuses clients on the service's side.
     is_page: bool,
-    /// Apps of one region answer under one host name, so at one address.
+    /// Apps of one region share a host name, and so an address.
     shared_by_apps: bool,
     spot: ConfigLocation,
 }
 
 impl GatewayAddress {
-    /// Whether it is every address of the machine, at a port that a target is likely to have at `endpoint`: they are given
-    /// from the lowest on. One that a target gets to after many moves is refused then, by name.
+    /// Whether it is a wildcard address, at a port that a target is likely to have at `endpoint`, as ports are
+    /// allocated from the lowest on. A conflict after many moves is reported then.
     fn takes_port_of(&self, endpoint: &Self) -> bool {
         let port = self.port.and_then(|port| ListenerPort::try_from(port).ok());
         let (Some(port), Some(ports)) = (port, endpoint.ports) else { return false };
@@ -141,7 +140,7 @@ impl GatewayAddress {
     }
 }
 
-/// The addresses that were bound so far, by what clashes with another: each leads to the first of its kind.
+/// The listening addresses so far, by the kind of conflict: each has the first of its kind.
 #[derive(Debug, Default)]
 struct GatewayAddresses<'d> {
     by_ip: HashMap<IpAddr, &'d GatewayAddress>,
@@ -158,7 +157,7 @@ impl<'d> GatewayAddresses<'d> {
             None => {
                 self.whole_ips.entry(held.ip).or_insert(held);
             }
-            // Port 0 is a different one each time.
+            // Port 0 never conflicts.
             Some(0) => {}
             Some(port) => {
                 self.exactly.entry((held.ip, port)).or_insert(held);
@@ -170,7 +169,7 @@ impl<'d> GatewayAddresses<'d> {
         }
     }
 
-    /// One that cannot be bound together with `held`.
+    /// An address that can't be bound together with `held`.
     fn clash(&self, held: &GatewayAddress) -> Option<&'d GatewayAddress> {
         let Some(port) = held.port else { return self.by_ip.get(&held.ip).copied() };
         let unspecified = if held.ip.is_unspecified() { self.by_port.get(&port) } else { self.on_every_ip.get(&port) };
@@ -181,17 +180,17 @@ impl<'d> GatewayAddresses<'d> {
             .copied()
     }
 
-    /// The one that answers at `address`, which is a target's.
+    /// The listening address that includes `address`, which is a target's.
     fn at(&self, address: SocketAddr) -> Option<&'d GatewayAddress> {
         self.whole_ips.get(&address.ip()).or_else(|| self.exactly.get(&(address.ip(), address.port()))).copied()
     }
 }
 
-/// Ports of a range that a region with as many targets as it may have gets to, moves included.
+/// Ports of a range that a region at its limit of targets uses, including moves.
 const FIRST_PORTS: u32 = 512;
 
 impl Declared {
-    /// Whether `value` is the first of its `kind`; if not, reports who has it.
+    /// Whether `value` is the first of its `kind`; otherwise reports the first one.
     pub(super) fn unique(
         &mut self,
         problems: &Problems<'_>,
@@ -207,12 +206,12 @@ impl Declared {
         }
     }
 
-    /// Notes a file that the gateway reads, or writes as anything but a log.
+    /// Records a file that the gateway reads, or writes other than as a log.
     pub(super) fn reads(&mut self, path: &Path, spot: &ConfigLocation) {
         self.files.entry(absolute(path)).or_insert_with(|| spot.path.clone());
     }
 
-    /// Notes a file that a log is appended to; reports one that holds something else: it would be overwritten or put aside.
+    /// Records a log file; reports one that is used otherwise, as it would be overwritten or rotated.
     pub(super) fn writes_log(&mut self, problems: &Problems<'_>, path: &Path, spot: &ConfigLocation) {
         match self.files.entry(absolute(path)) {
             Entry::Occupied(other) => {
@@ -225,35 +224,35 @@ impl Declared {
         }
     }
 
-    /// The place in the file of the VPC that is read next.
+    /// The position in the file of the next VPC.
     pub(super) fn next_vpc(&mut self) -> usize {
         self.vpcs_read += 1;
         self.vpcs_read - 1
     }
 
-    /// Reports a VPC that does not exist.
+    /// Reports an unknown VPC.
     pub(super) fn expect_vpc(&self, problems: &Problems<'_>, vpc: &Located<VpcId>) {
         if !self.vpcs.contains_key(&vpc.value) {
             problems.report(&vpc.spot, format!("no `[[vpc]]` has the id `{}`", vpc.value));
         }
     }
 
-    /// Reports a project that does not exist.
+    /// Reports an unknown project.
     pub(super) fn expect_project(&self, problems: &Problems<'_>, project: &Located<ProjectId>) {
         if !self.projects.contains(&project.value) {
             problems.report(&project.spot, format!("no `[[project]]` has the id `{}`", project.value));
         }
     }
 
-    /// Reports an interface endpoint that does not exist.
+    /// Reports an unknown interface endpoint.
     pub(super) fn expect_endpoint(&self, problems: &Problems<'_>, endpoint: &Located<VpceId>) {
         if !self.endpoints.contains(&endpoint.value) {
             problems.report(&endpoint.spot, format!("no `[[interface_endpoint]]` has the id `{}`", endpoint.value));
         }
     }
 
-    /// Reports a label that another project has: its host names would lead to two load balancers. `owner` is the path of
-    /// the project that uses it here.
+    /// Reports a label of another project, as its host names would be those of two load balancers. `owner` is the path
+    /// of the project that uses it here.
     pub(super) fn label(&mut self, problems: &Problems<'_>, label: &Located<Label>, owner: &str) {
         let holder = self.labels.entry(label.value.clone()).or_insert_with(|| owner.to_owned());
         if holder != owner {
@@ -262,27 +261,27 @@ impl Declared {
         }
     }
 
-    /// Notes networks of one side.
+    /// Records networks of one owner.
     pub(super) fn networks(&mut self, side: NetworkSide, networks: &[Located<IpNet>]) {
         self.networks.extend(networks.iter().map(|network| (side, network.clone())));
     }
 
-    /// Notes an address and a port that the gateway binds.
+    /// Records a listening address of the gateway.
     pub(super) fn bind(&mut self, address: &Located<SocketAddr>) {
         self.hold(address.value.ip(), Some(address.value.port()), &address.spot);
     }
 
-    /// Notes where the gateway's own page or API answers.
+    /// Records the listening address of the gateway's own page or API.
     pub(super) fn bind_page(&mut self, address: &Located<SocketAddr>) {
         self.hold(address.value.ip(), Some(address.value.port()), &address.spot).is_page = true;
     }
 
-    /// Notes an app's public address.
+    /// Records an app's public address.
     pub(super) fn bind_app(&mut self, address: &Located<SocketAddr>) {
         self.hold(address.value.ip(), Some(address.value.port()), &address.spot).shared_by_apps = true;
     }
 
-    /// Notes an endpoint's address: its ports are the targets'.
+    /// Records an endpoint's address: its ports are the targets'.
     pub(super) fn bind_endpoint(&mut self, ip: &Located<IpAddr>, service: Option<&ServiceName>) {
         let ports = service.and_then(|service| self.services.get(service).copied().flatten());
         self.hold(ip.value, None, &ip.spot).ports = ports;
@@ -294,12 +293,12 @@ impl Declared {
         self.held.last_mut().expect("it was just pushed")
     }
 
-    /// Notes an address that the gateway dials.
+    /// Records an address to which the gateway connects.
     pub(super) fn dial(&mut self, address: &Located<SocketAddr>) {
         self.targets.push(address.clone());
     }
 
-    /// Reports networks, bound addresses and targets that get in each other's way; the later of two bears the report.
+    /// Reports conflicts of networks, listening addresses and targets; each is reported at the later of the two.
     pub(super) fn report_clashes(&self, problems: &Problems<'_>) {
         let mut sides = NetworkSides::default();
         for (position, (side, network)) in self.networks.iter().enumerate() {
@@ -380,12 +379,12 @@ impl Declared {
     }
 }
 
-/// `path` from the root on, so that two ways of writing one are equal.
+/// `path` as an absolute path, so that different notations are equal.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The networks of `key`, which must be there and hold one at least; `why` says what they are for.
+/// The networks of the required key `key`, at least one; `why` is their purpose.
 pub(super) fn need_networks(section: &Section<'_>, key: &'static str, why: &str) -> Vec<Located<IpNet>> {
     if section.is_empty_array(key) {
         section.report(key, format!("empty; {why}"));

@@ -13,7 +13,7 @@ use crate::model::{
     SecurityGroupId, ServiceName, SubnetId, VpcId, VpceId, is_reserved,
 };
 
-/// EC2's words for an endpoint's states.
+/// EC2's names of an endpoint's states.
 const STATES: [(&str, EndpointState); 8] = [
     ("available", EndpointState::Available),
     ("pendingAcceptance", EndpointState::PendingAcceptance),
@@ -25,7 +25,7 @@ const STATES: [(&str, EndpointState); 8] = [
     ("expired", EndpointState::Expired),
 ];
 
-/// The group that AWS gives an endpoint when none is named.
+/// The default security group of an endpoint on AWS.
 const DEFAULT_GROUP: &str = "default";
 
 /// One `[[interface_endpoint]]`.
@@ -85,7 +85,7 @@ pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared)
     })
 }
 
-/// The groups that were named, or the VPC's `default`.
+/// The configured groups, or the VPC's `default`.
 fn security_groups(
     section: &Section<'_>,
     vpc: Option<&Located<VpcId>>,
@@ -110,7 +110,7 @@ fn security_groups(
     default.map(|(id, _)| id.clone()).into_iter().collect()
 }
 
-/// The addresses of one interface: of each family one at most. Which it must have, the plan says by the endpoint's type.
+/// The addresses of one interface: at most one of each family. The plan checks which ones the endpoint's type requires.
 fn interface(
     section: &Section<'_>,
     endpoint: Option<&Located<VpceId>>,
@@ -172,25 +172,25 @@ fn interface(
     ips.into_iter().map(address).collect()
 }
 
-/// Eight lower-case letters and digits, as AWS puts them behind an endpoint's id in its names.
+/// Eight lower-case letters and digits, which AWS appends to an endpoint's id in its names.
 fn dns_suffix(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     let suffix = text(value)?;
     let fits = suffix.len() == 8 && suffix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if fits { Ok(suffix) } else { Err(format!("`{suffix}` is not eight lower-case letters and digits, as `ypwbxwll`")) }
 }
 
-/// A network interface's id for the endpoint's interface in `subnet`: the same on every start.
+/// The derived id of the endpoint's network interface in `subnet`: the same at every start.
 fn derived_eni(endpoint: &VpceId, subnet: &SubnetId) -> EniId {
     format!("eni-0{:016x}", fnv1a(&format!("{endpoint}/{subnet}"))).parse().expect("`eni-` and 17 hex digits are an id")
 }
 
-/// The suffix of an endpoint that was given none: the same on every start.
+/// The default suffix of an endpoint: the same at every start.
 fn derived_suffix(endpoint: &VpceId) -> String {
     let hash = fnv1a(endpoint.as_str());
     (0..8).map(|i| char::from(b'a' + u8::try_from((hash >> (8 * i) & 0xff) % 26).expect("below 26"))).collect()
 }
 
-/// FNV-1a over the text: spreads, and is the same in every version of the program, which std's hasher does not promise.
+/// FNV-1a of the text: well distributed, and the same in every version of the program, unlike std's hasher.
 fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

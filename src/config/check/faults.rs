@@ -11,7 +11,7 @@ use crate::model::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, che
 /// A day: no lab run is longer.
 const LONGEST: u64 = 86_400;
 
-/// One `[[fault]]`. Which keys it has besides the common ones its type says.
+/// One `[[fault]]`. The keys besides the common ones depend on its type.
 pub(super) fn fault(section: &Section<'_>, names: &mut HashSet<String>) -> Option<Fault> {
     let name = section.need("name", words);
     let kind = kind(section);

@@ -1,4 +1,4 @@
-//! Tables to settings and inventory: values one by one first, then what they say of each other.
+//! Converts tables to settings and inventory: first single values, then checks across them.
 
 mod apps;
 mod clouds;
@@ -20,10 +20,10 @@ use crate::model::{CidrSet, Desired};
 
 use declared::Declared;
 
-/// Reads the whole file. What is returned may lack what was reported: use it only when nothing was.
+/// Reads the whole file. If mistakes were reported, the result is incomplete and must not be used.
 pub(super) fn check(root: &Section<'_>) -> Config {
     let declared = &mut Declared::default();
-    // Whatever is referred to is read before what refers to it.
+    // Tables are read before those that refer to them.
     let settings = settings::read(root, declared);
     let vpcs = root.tables("vpc", |vpc| consumer::vpc(vpc, declared));
     let networks = root.tables("network", |network| clouds::cloud_network(network, declared));
@@ -57,12 +57,12 @@ pub(super) fn check(root: &Section<'_>) -> Config {
     Config { settings, desired, notices: root.problems.take_notices(), positions }
 }
 
-/// The networks of an array without their places.
+/// The networks of an array without their locations.
 fn cidr_set(networks: &[Located<ipnet::IpNet>]) -> CidrSet {
     networks.iter().map(|network| network.value).collect()
 }
 
-/// The values of an array without their places.
+/// The values of an array without their locations.
 fn values<T>(found: Vec<Located<T>>) -> Vec<T> {
     found.into_iter().map(|found| found.value).collect()
 }

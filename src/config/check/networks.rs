@@ -1,10 +1,10 @@
-//! Networks, kept so that those which overlap another are found without looking at each.
+//! A map of networks with efficient overlap queries.
 
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
-/// Networks, each with a value; of equal ones the first is kept.
+/// Networks with values; of equal ones the first is kept.
 #[derive(Debug)]
 pub(super) struct NetworkMap<T>(BTreeMap<IpNet, T>);
 
@@ -15,7 +15,7 @@ impl<T> Default for NetworkMap<T> {
 }
 
 impl<T> NetworkMap<T> {
-    /// Adds a network without bits behind its prefix.
+    /// Adds a network without host bits.
     pub(super) fn insert(&mut self, network: IpNet, value: T) {
         self.0.entry(network).or_insert(value);
     }
@@ -26,9 +26,9 @@ impl<T> NetworkMap<T> {
         (0..=network.prefix_len()).filter_map(wider).find_map(|wider| self.0.get(&wider))
     }
 
-    /// The value of a network that has an address in common with `network`: of two such networks, one contains the other.
+    /// The value of a network that overlaps `network`: of two such networks, one contains the other.
     pub(super) fn overlapping(&self, network: IpNet) -> Option<&T> {
-        // Those inside come right behind it in the order of addresses.
+        // Contained networks follow directly in the order of addresses.
         let inside = || self.0.range(network..).next().filter(|(found, _)| network.contains(*found));
         self.around(network).or_else(|| inside().map(|(_, value)| value))
     }

@@ -12,9 +12,9 @@ use crate::model::{
     PortRange, Project, ProjectId, Region, TargetPort, VpceServiceId,
 };
 
-/// Bytes of a megabit, in which an earlier version had the bandwidth.
+/// Bytes per megabit, the unit of the bandwidth in an earlier version.
 const BYTES_PER_MEGABIT: u64 = 125_000;
-/// A terabit a second.
+/// A terabit per second.
 const MOST_BANDWIDTH: u64 = 1_000_000 * BYTES_PER_MEGABIT;
 
 /// One `[[project]]`.
@@ -76,7 +76,7 @@ fn endpoint_service(section: &Section<'_>, load: &TargetCounts, declared: &mut D
         };
         problems.report(&id.spot, format!("an endpoint service in `{}` has another id: {form}", region.value));
     }
-    // Source: Atlas' API description, which has it for AWS alone.
+    // Source: Atlas' API description, which has it for AWS only.
     let remote = if cloud.is_none() {
         section.list("supported_remote_regions", aws_region).unwrap_or_default()
     } else {
@@ -117,7 +117,7 @@ fn endpoint_service(section: &Section<'_>, load: &TargetCounts, declared: &mut D
     Some(service)
 }
 
-/// The families that it takes endpoints of. Source: Amazon EC2 API Reference, *ServiceConfiguration*.
+/// The supported address families. Source: Amazon EC2 API Reference, *ServiceConfiguration*.
 fn ip_address_types(section: &Section<'_>) -> IpAddressType {
     const KEY: &str = "supported_ip_address_types";
     let families = section.list(KEY, one_of(&IpFamily::ALL.map(|family| (family.label(), family))));
@@ -146,7 +146,7 @@ fn check_remote(section: &Section<'_>, own: Option<&Located<Region>>, remote: &[
     }
 }
 
-/// What can be said of a service outside AWS: the attributes of a network load balancer are not its own.
+/// Attributes of a service outside AWS, which has no network load balancer's.
 fn of_cloud(section: &Section<'_>, cloud: Option<Cloud>) -> Attributes {
     let defaults = Cloud::attributes(cloud);
     Attributes {
@@ -157,7 +157,7 @@ fn of_cloud(section: &Section<'_>, cloud: Option<Cloud>) -> Attributes {
     }
 }
 
-/// What AWS allows, where AWS has the attribute at all.
+/// Attributes, with AWS's limits where AWS has the attribute.
 fn attributes(section: &Section<'_>) -> Attributes {
     let defaults = Attributes::default();
     let percentage = |key| section.get(key, whole(1..=100_u8)).map(|found| found.value);
@@ -221,7 +221,7 @@ fn attributes(section: &Section<'_>) -> Attributes {
     }
 }
 
-/// Bytes a second that each endpoint address may carry each way; `None`: as many as there are.
+/// Bandwidth of each endpoint address in each direction, in bytes per second; `None`: no cap.
 fn bandwidth_cap(section: &Section<'_>) -> Option<u64> {
     let bytes = section.get("bandwidth_bytes_per_second", whole(0..=MOST_BANDWIDTH)).map(|found| found.value);
     let megabits = section.get("bandwidth_cap_mbps", whole(0..=MOST_BANDWIDTH / BYTES_PER_MEGABIT));
@@ -266,12 +266,12 @@ fn health_check(section: &Section<'_>) -> HealthCheck {
     check
 }
 
-/// A target's port other than that of its traffic.
+/// A health check port other than the traffic port.
 fn port(value: &toml::de::DeValue<'_>) -> Result<TargetPort, String> {
     TargetPort::try_from(whole(1..=65_535_u16)(value)?).map_err(|error| error.to_string())
 }
 
-/// What HTTP asks for.
+/// The path of HTTP requests.
 fn path(value: &toml::de::DeValue<'_>) -> Result<String, String> {
     let path = text(value)?;
     if path.starts_with('/') && path.len() <= 1024 && path.bytes().all(|b| b.is_ascii_graphic()) {

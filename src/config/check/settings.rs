@@ -20,13 +20,13 @@ use crate::model::{ClaimId, DnsName, FlowLogFormat, Pace};
 
 /// More threads than any machine has cores.
 const MOST_WORKERS: usize = 1024;
-/// A day: a longer drain is a mistake in the unit.
+/// A day: a longer drain is probably a mistake in the unit.
 const LONGEST_GRACE: u64 = 86_400;
-/// What the kernel takes for a keepalive's idle time (`TCP_KEEPIDLE`).
+/// The kernel's maximum of a keepalive's idle time (`TCP_KEEPIDLE`).
 const LONGEST_KEEPALIVE: u64 = 32_767;
-/// Unprivileged processes cannot have larger pipes (`fs.pipe-max-size`).
+/// The maximum pipe size for unprivileged processes (`fs.pipe-max-size`).
 const LARGEST_PIPE: usize = 1 << 20;
-/// Names of congestion controls have 15 characters at most (`TCP_CA_NAME_MAX`).
+/// Maximum length of a congestion control's name (`TCP_CA_NAME_MAX`).
 const LONGEST_CONGESTION: usize = 15;
 
 /// Reads the settings from the top of the file and their tables.
@@ -136,7 +136,7 @@ fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> Stat
     }
 }
 
-/// Reads the keys of a store in etcd. They may be present and unused; `wanted`: they are used.
+/// Reads the keys of a store in etcd. They may be present without being used; `wanted`: they are used.
 fn etcd(section: &Section<'_>, wanted: bool) -> EtcdSettings {
     let endpoints = section.list("endpoints", url).unwrap_or_default();
     let prefix = section.or("prefix", DEFAULT_ETCD_PREFIX.to_owned(), words);
@@ -251,7 +251,7 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
     if listen.is_none() && !names.is_empty() {
         section.report("names", "no listener answers to them, as `admin.enabled` is false; leave one of the two out");
     }
-    // `files`: those named beside it.
+    // `files`: those of the keys `certificate` and `key`.
     let choices = [("off", Some(AdminTls::Off)), ("lab_ca", Some(AdminTls::LabCa)), ("files", None)];
     let tls = section.get("tls", one_of(&choices));
     if let Some(Located { value, spot }) = &tls {
@@ -276,8 +276,8 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
     (listen.map(|listen| listen.value), tls, values(names).into_iter().collect())
 }
 
-/// Whether the environment has credentials for the admin API: a secret stays out of files, so this is the one thing that
-/// a config asks of its surroundings.
+/// Whether the environment has credentials for the admin API. Secrets are kept out of files, so this is the only part
+/// of the environment that affects a config.
 fn credentials_are_set() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     is_set("PLGW_ADMIN_PUBLIC_KEY") && is_set("PLGW_ADMIN_PRIVATE_KEY")
@@ -321,7 +321,7 @@ fn flow_logs(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> 
     Some(FlowLogSettings { destination: destination?, interval, traffic, format, account_id })
 }
 
-/// A table of `enabled`, and where a log goes.
+/// A table of `enabled`, and the destination of a log.
 fn log(section: &Section<'_>, default: PathBuf, declared: &mut Declared) -> Option<LogDestination> {
     let enabled = section.or("enabled", false, boolean);
     let in_file = section.or("destination", true, one_of(&[("file", true), ("stdout", false)]));

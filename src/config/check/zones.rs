@@ -17,7 +17,7 @@ enum RecordType {
 }
 
 impl RecordType {
-    /// The key that holds what the record leads to.
+    /// The key with the record's value.
     fn key(self) -> &'static str {
         match self {
             Self::A => "values",
@@ -93,7 +93,7 @@ fn record(
     })
 }
 
-/// Reports what belongs to a record of another type, and the lack of what belongs to this one.
+/// Reports keys of other record types, and missing keys of this one.
 fn check_keys(section: &Section<'_>, kind: RecordType) {
     let own = kind.key();
     for other in [RecordType::A, RecordType::Cname, RecordType::Alias] {
@@ -107,7 +107,7 @@ fn check_keys(section: &Section<'_>, kind: RecordType) {
     }
 }
 
-/// Reports a second record of one name, and a CNAME where SOA and NS must be.
+/// Reports a second record of one name, and a CNAME at the apex, which has SOA and NS.
 fn check_owner(
     section: &Section<'_>,
     name: &Located<DnsName>,

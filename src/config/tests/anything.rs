@@ -1,4 +1,4 @@
-//! Whatever a file holds, the answer is a config or a list of mistakes.
+//! For any file, the result is a config or a list of mistakes.
 
 use proptest::prelude::*;
 

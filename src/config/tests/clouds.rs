@@ -1,8 +1,8 @@
-//! Mistakes in what a config says of Azure and Google Cloud.
+//! Mistakes in the Azure and Google Cloud parts of a config.
 
 use super::super::{CLOUDS, parse};
 
-/// The one mistake in the embedded file with `from` replaced by `to`, as `plgw check` prints it.
+/// The only mistake in the embedded file with `from` replaced by `to`, as printed by `plgw check`.
 fn mistake(from: &str, to: &str) -> String {
     assert!(CLOUDS.contains(from), "{from}");
     parse(&CLOUDS.replacen(from, to, 1), "clouds.toml").expect_err("there is a mistake").to_string()

@@ -1,4 +1,4 @@
-//! Every file in `config/` is what it says to be.
+//! Checks every file in `config/`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,11 +32,11 @@ fn the_documented_file_has_every_key_that_is_known_and_no_other() {
     read(&text, &problems);
     let mut known = problems.known.take();
     assert_eq!(problems.into_errors(), None);
-    // Keys of earlier versions, taken with a notice.
+    // Keys of earlier versions, accepted with a notice.
     for key in ["logs.repeats", "logs.interval", "project.endpoint_service.bandwidth_cap_mbps"] {
         assert!(known.remove(key), "{key}");
     }
-    // Refused beside the file's `state.store`.
+    // Refused with the file's `state.store`.
     for key in ["gateway.id", "gateway.zones"] {
         assert!(known.remove(key), "{key}");
     }
@@ -50,7 +50,7 @@ fn every_documented_value_is_the_default_unless_it_is_marked_as_an_example() {
     let whole = parse(&text, "gateway.toml").expect("no mistakes");
     let (mut defaults, mut examples) = (0, 0);
     for line in text.lines().filter(|line| line.contains(" = ")) {
-        // Lines are not unique; each of several equal lines is left out in turn.
+        // Lines are not unique; each of several equal lines is removed in turn.
         for (start, _) in text.match_indices(line).filter(|(start, _)| is_line(&text, *start, line)) {
             let without = format!("{}{}", &text[..start], &text[start + line.len()..]);
             let example = line.ends_with("# example");
@@ -70,7 +70,7 @@ fn every_documented_value_is_the_default_unless_it_is_marked_as_an_example() {
     assert!(defaults > 50 && examples > 5, "{defaults} defaults and {examples} examples are too few");
 }
 
-/// Resolvers and caches name the old port of a moved target for a TTL.
+/// Resolvers and caches return the old port of a moved target for a TTL.
 #[test]
 fn a_moved_targets_old_port_accepts_for_a_ttl_by_default() {
     let grace = |text| parse(text, "f.toml").expect(text).settings.move_grace.as_secs();
@@ -174,7 +174,7 @@ fn the_quickstart_has_the_addresses_that_its_documentation_names() {
     assert_eq!(project.services[0].attributes.idle_timeout, Attributes::default().idle_timeout);
 }
 
-/// The text with its commented-out keys and tables: `#` and no space behind it.
+/// The text with its commented-out keys and tables enabled: `#` without a space after it.
 fn uncommented(text: &str) -> String {
     let bare = |line: &str| match line.strip_prefix('#') {
         Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => format!("{rest}\n"),

@@ -1,4 +1,4 @@
-//! What checking a file costs grows as the file does, and what is said of it stays bounded.
+//! The cost of checking a file is linear in its size, and the messages stay bounded.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::config::parse;
 /// Writes a file with `n` objects of a kind.
 type Shape = fn(usize) -> String;
 
-/// Kinds of files with a number of the same thing, each of which may be a mistake.
+/// Kinds of files with many equal objects, each of which may be a mistake.
 const SHAPES: [(&str, Shape); 11] = [
     ("unknown keys", |n| lines(n, |i| format!("k{i} = 1"))),
     ("unknown tables", |n| lines(n, |i| format!("[t{i}]\nx = 1"))),
@@ -56,7 +56,7 @@ fn lines(count: usize, line: impl Fn(usize) -> String) -> String {
     })
 }
 
-/// The processor time of this thread that checking `text` takes: other threads and other processes are not in it.
+/// The processor time that checking `text` takes in this thread, without other threads and processes.
 fn cost(text: &str) -> Duration {
     let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a clock is not before 0");
     let before = now();
@@ -70,7 +70,7 @@ fn cost(text: &str) -> Duration {
 fn sixteen_times_as_much_costs_not_nearly_the_square_of_it() {
     for (what, text) in SHAPES {
         let (few, many) = (text(200), text(3200));
-        // The shortest of three: what interrupted the others is not the check's.
+        // The shortest of three, as the others may have been interrupted.
         let shortest = |text: &str| (0..3).map(|_| cost(text)).min().expect("three times");
         let (few, many) = (shortest(&few), shortest(&many));
         assert!(many < few * 64, "{what}: {few:?} for 200, {many:?} for 3200");

@@ -1,11 +1,12 @@
-//! What is said of mistakes, word for word. Each row changes the quickstart's file in one place.
+//! The exact messages for mistakes. Each row changes the quickstart's file in one place.
 
 use crate::config::{QUICKSTART, load, parse};
 
-/// What to replace in the quickstart's file with [`PRIVATE_ZONES`], by what, and what is then said, in this order.
+/// The text to replace in the quickstart's file with [`PRIVATE_ZONES`], its replacement, and the expected messages in
+/// order.
 type Row = (&'static str, &'static str, &'static [&'static str]);
 
-/// Private hosted zones, which the quickstart has no need of.
+/// Private hosted zones, which the quickstart does not have.
 const PRIVATE_ZONES: &str = r#"
 [[private_hosted_zone]]
 name = "us-east-1.aws.services.cloud.mongodb.com"
@@ -766,8 +767,8 @@ fn an_object_with_a_mistake_is_not_reported_as_missing_to_its_references() {
     assert_eq!(errors.problems.len(), 1, "{errors}");
 }
 
-/// Asserts what is said of each row's change, and that its place is that of the key or element, or of the table that lacks
-/// the key.
+/// Asserts the messages for each row's change, and that their location is that of the key or element, or of the table
+/// without the key.
 fn said(rows: &[Row]) {
     let file = format!("{QUICKSTART}{PRIVATE_ZONES}");
     for (from, to, expected) in rows {

@@ -1,4 +1,4 @@
-//! App Services apps: private endpoints and switches.
+//! App Services apps: private endpoints and settings.
 
 use super::super::inventory::Inventory;
 use super::{Draft, EditError, Kind};
@@ -10,11 +10,11 @@ impl Draft {
         self.inventory.apps.get_mut(id.as_str()).ok_or_else(missing)
     }
 
-    /// Adds a private endpoint to an app. AWS must know it.
+    /// Adds a private endpoint to an app. It must exist on AWS.
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] for one that the app has; [`EditError::Missing`] for one that does not exist.
+    /// [`EditError::Exists`] if the app has it; [`EditError::Missing`] if it does not exist.
     pub fn add_app_endpoint(&mut self, app: &AppId, endpoint: AppEndpoint) -> Result<(), EditError> {
         known(&self.inventory, &endpoint.endpoint)?;
         let now = self.now;
@@ -69,7 +69,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Lets requests from outside the VPC in, or not.
+    /// Sets whether requests from outside the VPC are allowed.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Switches connections over the wire protocol.
+    /// Enables or disables connections over the wire protocol.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Endpoints that AWS has removed and that no app names any more.
+    /// Removes deleted endpoints that no app uses any more.
     fn forget_deleted(&mut self) {
         let named: Vec<VpceId> = self.inventory.app_endpoints().cloned().collect();
         self.inventory

@@ -17,7 +17,7 @@ use crate::model::{
 };
 use crate::plan::{RuleError, may_disable_regional_mode};
 
-/// What a cluster is made from.
+/// Parameters of a new cluster.
 #[derive(Debug, Clone)]
 pub struct NewCluster {
     /// Its name.
@@ -26,23 +26,23 @@ pub struct NewCluster {
     pub sharded: bool,
     /// Its size class.
     pub tier: Tier,
-    /// What is kept of it besides.
+    /// Its other attributes.
     pub profile: ClusterProfile,
-    /// How many nodes in each region: `mongod`s, or `mongos` of a sharded cluster.
+    /// Number of nodes by region: `mongod`s, or the `mongos` of a sharded cluster.
     pub regions: Vec<(Region, usize)>,
-    /// Where its nodes really listen, in the order of the regions; a node without one gets an address on which nothing
+    /// The addresses of its nodes, in the order of the regions; a node without one gets an address on which nothing
     /// listens.
     pub backends: Vec<SocketAddr>,
 }
 
-/// Limits that can be changed at run time; `None`: stays.
+/// Limits to change; `None`: unchanged.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NewLimits {
-    /// Addressable targets in a region.
+    /// Addressable targets per region.
     pub targets_per_region: Option<usize>,
-    /// Flows that one process may hold.
+    /// Flows per process.
     pub flows_per_target: Option<usize>,
-    /// Bytes a second that one endpoint address may carry each way; `Some(None)`: no cap.
+    /// Bandwidth of one endpoint address in each direction, in bytes per second; `Some(None)`: no cap.
     pub bandwidth_cap: Option<Option<u64>>,
 }
 
@@ -52,11 +52,11 @@ impl Draft {
         self.inventory.projects.get_mut(id).ok_or_else(missing)
     }
 
-    /// Makes a project.
+    /// Creates a project.
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] for a name that another one has.
+    /// [`EditError::Exists`] when another project has the name.
     pub fn create_project(&mut self, name: String, profile: ProjectProfile) -> Result<ProjectId, EditError> {
         if self.inventory.projects.values().any(|project| project.name == name) {
             return Err(EditError::Exists { what: Kind::Project, id: name });
@@ -97,17 +97,17 @@ impl Draft {
         Ok(())
     }
 
-    /// A project's service that hasn't begun to go.
+    /// A project's service that is not being removed.
     pub(super) fn service_mut(&mut self, id: &VpceServiceId) -> Result<&mut ServiceRecord, EditError> {
         let missing = || EditError::Missing { what: Kind::Service, id: id.to_string() };
         self.inventory.project_service_mut(id).ok_or_else(missing)
     }
 
-    /// Begins to make an endpoint service.
+    /// Starts the creation of an endpoint service.
     ///
     /// # Errors
     ///
-    /// [`RuleError::ServiceExistsForRegion`] for a second one in a region, whatever it is doing.
+    /// [`RuleError::ServiceExistsForRegion`] if the region has one, in any state.
     pub fn create_service(
         &mut self,
         project: &ProjectId,
@@ -126,7 +126,7 @@ impl Draft {
         Ok(id)
     }
 
-    /// A new endpoint service with an unused ID.
+    /// A new endpoint service with an unused id.
     pub(super) fn new_service(&self, project: &ProjectId, region: Region) -> EndpointService {
         let cloud = region.cloud();
         let (prefix, digits) = if cloud.is_some() { ("", 24) } else { ("vpce-svc-", 17) };
@@ -143,8 +143,8 @@ impl Draft {
         }
     }
 
-    /// The networks of a new service's VPC: those of the services there are, else the nodes' own addresses, less the
-    /// machine's own: from there operators come.
+    /// The networks of a new service's VPC: those of existing services, otherwise the addresses of the nodes, without
+    /// the machine's own, which operators use.
     pub(super) fn service_networks(&self, project: &ProjectId, region: &Region) -> CidrSet {
         let mut nets: Vec<IpNet> = self.inventory.service_networks().iter().copied().collect();
         if nets.is_empty() {
@@ -158,7 +158,7 @@ impl Draft {
     }
 
     /// Sets the other regions whose VPCs may have new endpoints. Existing endpoints stay. An available service is
-    /// `INITIATING` for a while, and works on.
+    /// `INITIATING` for a while, and continues to work.
     ///
     /// # Errors
     ///
@@ -178,7 +178,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Begins to remove an endpoint service, with its private endpoints.
+    /// Starts the removal of an endpoint service and its private endpoints.
     ///
     /// # Errors
     ///
@@ -203,12 +203,12 @@ impl Draft {
         Ok(())
     }
 
-    /// Adds an interface endpoint to a service. AWS may know it already, or later.
+    /// Adds an interface endpoint to a service. It may not exist on AWS yet.
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] for one that was added before and has not failed; [`EditError::WrongState`] unless the
-    /// service is available.
+    /// [`EditError::Exists`] if it was added before and has not failed; [`EditError::WrongState`] unless the service is
+    /// available.
     pub fn register(&mut self, service: &VpceServiceId, endpoint: &VpceId) -> Result<(), EditError> {
         let now = self.now;
         let record = self.service_mut(service)?.clone();
@@ -244,7 +244,7 @@ impl Draft {
                     region.atlas()
                 ));
             } else {
-                // One that AWS does not know yet is taken in once it does.
+                // An endpoint that does not exist on AWS yet is connected once it does.
                 record.asked_again(now);
                 self.inventory.update_clusters(service, now);
             }
@@ -253,7 +253,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Begins to remove an interface endpoint from a service.
+    /// Starts the removal of an interface endpoint from a service.
     ///
     /// # Errors
     ///
@@ -276,11 +276,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Switches regionalized private endpoints.
+    /// Enables or disables regionalized private endpoints.
     ///
     /// # Errors
     ///
-    /// [`RuleError::RegionalModeInUse`] when they can't be switched off; the plan refuses what can't be switched on.
+    /// [`RuleError::RegionalModeInUse`] when it can't be disabled; the plan checks whether it can be enabled.
     pub fn set_regionalized(&mut self, project: &ProjectId, on: bool) -> Result<(), EditError> {
         self.project_mut(project)?;
         if !on {
@@ -290,7 +290,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Sets the limit of addressable targets per region; `None`: the default again.
+    /// Sets the limit of addressable targets per region; `None`: the default.
     ///
     /// # Errors
     ///
@@ -300,7 +300,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Sets limits of an endpoint service, or of all.
+    /// Sets limits of one endpoint service, or of all.
     ///
     /// # Errors
     ///
@@ -314,7 +314,7 @@ impl Draft {
             attributes.flows_per_target = limits.flows_per_target.unwrap_or(attributes.flows_per_target);
             attributes.bandwidth_cap = limits.bandwidth_cap.unwrap_or(attributes.bandwidth_cap);
             if let Some(limit) = limits.targets_per_region {
-                // Where the project's own limit was set, it goes before each service's.
+                // A limit of the project takes precedence over each service's.
                 record.service.target_limit = limit;
                 let project = record.project.clone();
                 if record.service.region.cloud().is_none() {
@@ -326,7 +326,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Adds networks to a project's IP access list; one that is there gets the new remark.
+    /// Adds networks to a project's IP access list; an existing entry gets the new comment.
     ///
     /// # Errors
     ///
@@ -342,7 +342,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Takes a network from a project's IP access list.
+    /// Removes a network from a project's IP access list.
     ///
     /// # Errors
     ///
@@ -357,11 +357,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Makes a cluster.
+    /// Creates a cluster.
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`]; the plan refuses what can't be placed.
+    /// [`EditError::Exists`]; the plan refuses a cluster that can't be placed.
     pub fn create_cluster(&mut self, project: &ProjectId, new: NewCluster) -> Result<(), EditError> {
         self.project_mut(project)?;
         let key = Pair(project.clone(), new.name.clone());
@@ -414,7 +414,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The label in the host names of a project's clusters: the one that they have in dot form, or a new one.
+    /// The label in the host names of a project's clusters: the existing one in dot form, or a new one.
     fn label(&self, project: &ProjectId) -> Label {
         let mut own = self.inventory.clusters.iter().filter(|(key, _)| key.0 == *project);
         let known = own.find(|(_, record)| record.cluster.naming == Naming::Dot);
@@ -424,7 +424,7 @@ impl Draft {
         )
     }
 
-    /// An unused address in a service's network: from the upper half, where no config puts nodes by hand.
+    /// An unused address in a service's network, from its upper half, where configs don't place nodes.
     pub(super) fn idle_address(&self, project: &ProjectId, region: &Region, own: &[Node]) -> Result<IpAddr, EditError> {
         let taken: Vec<IpAddr> = self
             .inventory
@@ -447,11 +447,11 @@ impl Draft {
         })
     }
 
-    /// Begins to remove a cluster: its targets are deregistered.
+    /// Starts the removal of a cluster: its targets are deregistered.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`]; [`EditError::InUse`] while its termination protection is on.
+    /// [`EditError::Missing`]; [`EditError::InUse`] while termination protection is enabled.
     pub fn delete_cluster(&mut self, project: &ProjectId, name: &ClusterName) -> Result<(), EditError> {
         let now = self.now;
         let profile = self.inventory.cluster_profiles.get(&Pair(project.clone(), name.clone()));

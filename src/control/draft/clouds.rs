@@ -7,12 +7,12 @@ use super::{Draft, EditError, Kind};
 use crate::model::{ProjectId, Region};
 
 impl Draft {
-    /// Adds a private endpoint to a service on Azure or Google Cloud. One that failed is tried again, as it is said now.
+    /// Adds a private endpoint to a service on Azure or Google Cloud. A failed one is retried with the new parameters.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`]; [`EditError::WrongState`] unless the service is available; [`EditError::Exists`] for one that
-    /// has not failed; [`EditError::Spread`].
+    /// [`EditError::Missing`]; [`EditError::WrongState`] unless the service is available; [`EditError::Exists`] if it
+    /// exists and has not failed; [`EditError::Spread`].
     pub fn register_cloud_endpoint(&mut self, key: CloudEndpointKey, new: CloudEndpoint) -> Result<(), EditError> {
         let now = self.now;
         let record = self.service_mut(&key.0)?;
@@ -30,7 +30,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Begins to remove a private endpoint from a service on Azure or Google Cloud.
+    /// Starts the removal of a private endpoint from a service on Azure or Google Cloud.
     ///
     /// # Errors
     ///
@@ -46,9 +46,9 @@ impl Draft {
         Ok(())
     }
 
-    /// Whether a project may have one more private endpoint in `region`, those of every provider counted. The plan has this
-    /// rule too, for the endpoints that it has; only here are those known that are not connected. Source: Atlas, "this
-    /// limitation applies across cloud providers".
+    /// Checks whether a project may have one more private endpoint in `region`, counting those of every provider. The
+    /// plan has this rule too, but only for connected endpoints. Source: Atlas, "this limitation applies across cloud
+    /// providers".
     pub(super) fn check_spread(&mut self, project: &ProjectId, region: &Region) -> Result<(), EditError> {
         if self.project_mut(project)?.regionalized {
             return Ok(());

@@ -17,98 +17,98 @@ use crate::model::{
 };
 use crate::plan::RuleError;
 
-/// Addresses at the start and at the end of a subnet that AWS keeps for itself.
+/// Number of addresses at the start and at the end of a subnet that AWS reserves.
 const RESERVED: (u32, u32) = (4, 1);
 
-/// Rules that a security group has at most, for each direction and for IPv4 and IPv6 apart. Source: AWS, *Amazon VPC
-/// quotas*.
+/// Maximum number of rules of a security group, for each direction, and separately for IPv4 and IPv6. Source: AWS,
+/// *Amazon VPC quotas*.
 const MOST_RULES: usize = 60;
 
-/// VPCs and security groups of a Region, subnets and interface endpoints of a VPC, and groups of a network interface, at
-/// most. What a config declares is not limited, and counts. Source: AWS, *Amazon VPC quotas* and *AWS PrivateLink quotas*,
-/// the defaults.
+/// Maximum number of VPCs and security groups per Region, of subnets and interface endpoints per VPC, and of groups per
+/// network interface. Objects of a config count, but are not limited. Source: AWS, *Amazon VPC quotas* and *AWS
+/// PrivateLink quotas*, the defaults.
 const MOST_VPCS: usize = 5;
 const MOST_GROUPS: usize = 2500;
 const MOST_SUBNETS: usize = 200;
 const MOST_ENDPOINTS: usize = 50;
 const MOST_INTERFACE_GROUPS: usize = 5;
 
-/// IPv6 networks of a VPC, at most. Source: AWS, *Amazon VPC quotas*.
+/// Maximum number of IPv6 networks of a VPC. Source: AWS, *Amazon VPC quotas*.
 const MOST_IPV6_NETWORKS: usize = 5;
 
-/// What VPCs get their IPv6 networks from, each a /56 as from Amazon's pool. Amazon's own are reachable from the internet; these
-/// are for documentation (RFC 3849) and lead nowhere.
+/// The pool from which VPCs get a /56, as from Amazon's pool. Amazon's addresses are reachable from the internet; these
+/// are for documentation (RFC 3849) and not routed.
 const IPV6_POOL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32);
 
-/// How many networks of the pool, chosen at random, are tried.
+/// How many randomly chosen networks of the pool are tried.
 const IPV6_TRIES: usize = 64;
 
-/// Tags that a resource has at most. Source: AWS, *Tag restrictions*.
+/// Maximum number of tags of a resource. Source: AWS, *Tag restrictions*.
 const MOST_TAGS: usize = 50;
 
-/// What an interface endpoint is made from.
+/// Parameters of a new interface endpoint.
 #[derive(Debug, Clone)]
 pub struct NewEndpoint {
-    /// Its place.
+    /// Its VPC.
     pub vpc: VpcId,
-    /// Where it is to lead.
+    /// The service to connect to.
     pub service: ServiceName,
-    /// One interface in each; with the addresses wished for.
+    /// The subnets, one interface in each, with requested addresses.
     pub subnets: Vec<(SubnetId, Vec<IpAddr>)>,
-    /// The families of its addresses.
+    /// The address families.
     pub ip_address_type: IpAddressType,
-    /// The records of its names; `None`: as its addresses.
+    /// The records of its names; `None`: those of its addresses.
     pub dns_record_ip_type: Option<DnsRecordIpType>,
-    /// The groups on its interfaces; none: the VPC's `default`.
+    /// The security groups of its interfaces; none: the VPC's `default`.
     pub groups: Vec<SecurityGroupId>,
     /// Its tags.
     pub tags: Tags,
     /// Its policy document.
     pub policy: Option<String>,
-    /// Whether the service's private DNS name is asked for.
+    /// Whether private DNS names are enabled.
     pub private_dns: bool,
     /// The client token, and the request's fingerprint.
     pub token: Option<(String, String)>,
 }
 
-/// What is to change about an interface endpoint.
+/// Changes of an interface endpoint.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointChange {
-    /// Subnets to add; with the addresses wished for.
+    /// Subnets to add, with requested addresses.
     pub add_subnets: Vec<(SubnetId, Vec<IpAddr>)>,
-    /// The families of its addresses.
+    /// The address families.
     pub ip_address_type: Option<IpAddressType>,
-    /// The records of its names; `None`: as before, or as its addresses where these change.
+    /// The records of its names; `None`: unchanged, or those of its addresses if these change.
     pub dns_record_ip_type: Option<DnsRecordIpType>,
-    /// Subnets to leave.
+    /// Subnets to remove.
     pub remove_subnets: Vec<SubnetId>,
     /// Groups to add.
     pub add_groups: Vec<SecurityGroupId>,
-    /// Groups to take off.
+    /// Groups to remove.
     pub remove_groups: Vec<SecurityGroupId>,
-    /// The new policy document; `Some(None)` allows everything again.
+    /// The new policy document; `Some(None)`: the default, which allows everything.
     pub policy: Option<Option<String>>,
-    /// Whether the service's private DNS name is asked for.
+    /// Whether private DNS names are enabled.
     pub private_dns: Option<bool>,
 }
 
-/// What is to change about a VPC.
+/// A change of a VPC.
 #[derive(Debug, Clone, Copy)]
 pub enum VpcChange {
-    /// Its resolver answers.
+    /// `enableDnsSupport`: whether its resolver answers.
     DnsSupport(bool),
-    /// Private hosted zones work, together with support.
+    /// `enableDnsHostnames`: whether private hosted zones work, together with DNS support.
     DnsHostnames(bool),
     /// `enableNetworkAddressUsageMetrics`.
     UsageMetrics(bool),
 }
 
-/// A rule to be added to a security group.
+/// A new rule of a security group.
 #[derive(Debug, Clone)]
 pub struct NewRule {
-    /// What it says.
+    /// Its content.
     pub terms: RuleTerms,
-    /// What it is for.
+    /// Its description.
     pub description: Option<String>,
 }
 
@@ -118,8 +118,8 @@ impl Draft {
         self.inventory.vpcs.get_mut(id).ok_or_else(missing)
     }
 
-    /// Makes a VPC with a `default` group that lets its own members in and everything out, and with an IPv6 network where asked
-    /// for. Whether its network fits is the plan's to say.
+    /// Creates a VPC with a `default` group that admits its own members and allows all egress, and optionally with an
+    /// IPv6 network. The plan checks its network.
     ///
     /// # Errors
     ///
@@ -149,11 +149,11 @@ impl Draft {
         Ok(id)
     }
 
-    /// A /56 that overlaps no network there is.
+    /// A /56 that overlaps no existing network.
     ///
     /// # Errors
     ///
-    /// [`EditError::Conflict`] when none was found: the pool may be taken as a whole.
+    /// [`EditError::Conflict`] when none was found, possibly because the pool is exhausted.
     fn free_ipv6_network(&self) -> Result<Ipv6Net, EditError> {
         let vpcs = self.inventory.vpcs.values().map(|record| &record.vpc).chain(self.inventory.fixed.networks.values());
         let nets = vpcs.flat_map(|vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises]).flat_map(CidrSet::iter);
@@ -169,7 +169,7 @@ impl Draft {
         Err(EditError::Conflict(format!("there is no free /56 in {IPV6_POOL}: networks of the inventory overlap it")))
     }
 
-    /// Gives a VPC one more IPv6 network. Groups with unrestricted IPv4 egress, as new ones have, get the same for IPv6.
+    /// Adds an IPv6 network to a VPC. Groups with unrestricted IPv4 egress, as new ones have, get the same for IPv6.
     /// Source: AWS, *Add IPv6 support for your VPC*, security group rules.
     ///
     /// # Errors
@@ -193,11 +193,11 @@ impl Draft {
         Ok(net)
     }
 
-    /// Takes an IPv6 network from the VPC that has it, by its association's id.
+    /// Removes an IPv6 network from its VPC, by its association's id.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] when none has; [`EditError::InUse`] while a subnet has a network in it.
+    /// [`EditError::Missing`] for an unknown id; [`EditError::InUse`] while a subnet has a network in it.
     pub fn disassociate_vpc_network(&mut self, association: &str) -> Result<(VpcId, Ipv6Net), EditError> {
         let mut records = self.inventory.vpcs.values_mut();
         let found = records.find_map(|record| {
@@ -232,11 +232,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Switches attributes of a VPC.
+    /// Changes an attribute of a VPC.
     ///
     /// # Errors
     ///
-    /// [`EditError::Invalid`] for host names without support.
+    /// [`EditError::Invalid`] for DNS host names without DNS support.
     pub fn change_vpc(&mut self, id: &VpcId, change: VpcChange) -> Result<(), EditError> {
         let record = self.vpc_mut(id)?;
         let vpc = &mut record.vpc;
@@ -255,11 +255,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Makes a subnet. Whether its networks fit is the plan's to say.
+    /// Creates a subnet. The plan checks its networks.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] without the VPC.
+    /// [`EditError::Missing`] for an unknown VPC.
     pub fn create_subnet(
         &mut self,
         vpc: &VpcId,
@@ -298,11 +298,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Gives a subnet an IPv6 network. Whether it fits is the plan's to say.
+    /// Adds an IPv6 network to a subnet. The plan checks it.
     ///
     /// # Errors
     ///
-    /// [`EditError::Conflict`] when it has one: a subnet has one at most.
+    /// [`EditError::Conflict`] if the subnet already has one.
     pub fn associate_subnet_network(&mut self, id: &SubnetId, net: Ipv6Net) -> Result<(), EditError> {
         let subnet = self.inventory.vpcs.values_mut().find_map(|record| record.vpc.subnets.get_mut(id));
         let subnet = subnet.ok_or_else(|| EditError::Missing { what: Kind::Subnet, id: id.to_string() })?;
@@ -313,11 +313,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Takes an IPv6 network from the subnet that has it, by its association's id.
+    /// Removes the IPv6 network of a subnet, by its association's id.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] when none has; [`EditError::InUse`] while an endpoint has an address in it;
+    /// [`EditError::Missing`] for an unknown id; [`EditError::InUse`] while an endpoint has an address in it;
     /// [`EditError::Conflict`] for an IPv6-only subnet.
     pub fn disassociate_subnet_network(&mut self, association: &str) -> Result<(SubnetId, Ipv6Net), EditError> {
         let subnets = self.inventory.vpcs.values().flat_map(|record| record.vpc.subnets.values());
@@ -363,11 +363,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Makes a security group that lets nothing in and everything out, as AWS does.
+    /// Creates a security group without ingress rules and with unrestricted egress, as AWS does.
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] for a name that the VPC has already.
+    /// [`EditError::Exists`] for a name that is in use in the VPC.
     pub fn create_group(
         &mut self,
         vpc: &VpcId,
@@ -412,7 +412,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`EditError::InUse`] while an endpoint carries it or a rule names it; [`EditError::Invalid`] for `default`.
+    /// [`EditError::InUse`] while an endpoint or a rule uses it; [`EditError::Invalid`] for `default`.
     pub fn delete_group(&mut self, id: &SecurityGroupId) -> Result<(), EditError> {
         let carrier = self.inventory.endpoints.values().find(|e| e.endpoint.security_groups.contains(id));
         let carrier = carrier.map(|e| e.endpoint.id.to_string());
@@ -448,7 +448,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] for a rule that it has, [`EditError::Limit`] for one too many.
+    /// [`EditError::Exists`] for a duplicate rule, [`EditError::Limit`] for too many rules.
     pub fn authorize(
         &mut self,
         group: &SecurityGroupId,
@@ -482,11 +482,11 @@ impl Draft {
         Ok(added)
     }
 
-    /// Takes rules from a security group.
+    /// Removes rules from a security group.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] for a rule that it doesn't have; then none is taken.
+    /// [`EditError::Missing`] for an unknown rule; then no rule is removed.
     pub fn revoke(
         &mut self,
         group: &SecurityGroupId,
@@ -513,11 +513,11 @@ impl Draft {
         Ok(revoked)
     }
 
-    /// Gives rules of a security group other terms and descriptions; their ids stay.
+    /// Replaces the content and descriptions of rules; their ids stay.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] for an id that none of its rules has, [`EditError::Exists`] when two rules would say the same.
+    /// [`EditError::Missing`] for an unknown id, [`EditError::Exists`] when two rules would be the same.
     pub fn change_rules(
         &mut self,
         group: &SecurityGroupId,
@@ -538,11 +538,11 @@ impl Draft {
         check_rule_limit(own)
     }
 
-    /// Gives rules other descriptions.
+    /// Sets descriptions of rules.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] for a rule that the group doesn't have.
+    /// [`EditError::Missing`] for an unknown rule.
     pub fn describe_rules(
         &mut self,
         group: &SecurityGroupId,
@@ -578,7 +578,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] for an id that nothing has, [`EditError::Limit`] for too many.
+    /// [`EditError::Missing`] for an unknown resource, [`EditError::Limit`] for too many tags.
     pub fn tag(&mut self, id: &str, set: Tags) -> Result<(), EditError> {
         if set.is_empty() {
             return Ok(());
@@ -588,11 +588,11 @@ impl Draft {
         check_limit(Kind::Tag, tags.len(), MOST_TAGS)
     }
 
-    /// Removes tags of a resource: those with these keys and, where one is given, this value; all without any key.
+    /// Removes tags of a resource: those with these keys and, if given, these values; without keys, all of them.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] for an id that nothing has.
+    /// [`EditError::Missing`] for an unknown resource.
     pub fn untag(&mut self, id: &str, tags: &[(String, Option<String>)]) -> Result<(), EditError> {
         let is_named = |key: &String, value: &String| {
             tags.is_empty() || tags.iter().any(|(k, v)| k == key && v.as_ref().is_none_or(|wanted| wanted == value))
@@ -601,11 +601,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Makes an interface endpoint; `false` when the token says that it was made before.
+    /// Creates an interface endpoint; `false` when it was already created with the same client token.
     ///
     /// # Errors
     ///
-    /// [`EditError`] for what does not exist and for a token that was used otherwise.
+    /// [`EditError`] for missing resources, and for a client token that was used with other parameters.
     pub fn create_endpoint(&mut self, new: NewEndpoint) -> Result<(VpceId, bool), EditError> {
         if let Some((token, print)) = &new.token {
             let earlier = self.inventory.endpoints.values().find_map(|record| {
@@ -687,7 +687,7 @@ impl Draft {
         }
     }
 
-    /// Atlas' services have no private DNS name; App Services' need both DNS attributes of the VPC.
+    /// Atlas' services have no private DNS names; those of App Services require both DNS attributes of the VPC.
     fn check_private_dns(&self, endpoint: &InterfaceEndpoint) -> Result<(), EditError> {
         let service = &endpoint.service;
         if !self.inventory.fixed.app_services.iter().any(|known| known.id == *service.service()) {
@@ -704,8 +704,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Gives an endpoint an interface in a subnet of its VPC, and what an interface there lacks of the endpoint's families. A wish
-    /// names an address of every family. Source: Amazon EC2 API Reference, *SubnetConfiguration*.
+    /// Adds the missing addresses of an endpoint in a subnet: an interface, or an address of another family. If
+    /// addresses are requested, one of each family must be. Source: Amazon EC2 API Reference, *SubnetConfiguration*.
     fn give_addresses(&mut self, id: &VpceId, subnet: &SubnetId, wishes: &[IpAddr]) -> Result<(), EditError> {
         let vpc = self.endpoint(id)?.endpoint.vpc.clone();
         let missing = || EditError::Missing { what: Kind::Subnet, id: subnet.to_string() };
@@ -755,7 +755,7 @@ impl Draft {
         Ok(())
     }
 
-    /// The lowest address of a subnet's network that AWS doesn't keep and that is not in use.
+    /// The lowest free address of a subnet's network that AWS does not reserve.
     fn free_address(&self, net: IpNet) -> Option<IpAddr> {
         let nodes = self.inventory.clusters.values().flat_map(|record| &record.cluster.nodes);
         let mut taken: BTreeSet<IpAddr> = self
@@ -793,11 +793,11 @@ impl Draft {
         record.ok_or_else(|| EditError::Missing { what: Kind::Endpoint, id: id.to_string() })
     }
 
-    /// Changes an interface endpoint. One that failed without a subnet tries again with its first.
+    /// Changes an interface endpoint. One that failed for lack of a subnet is retried when it gets its first.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] for what it doesn't have, [`EditError::WrongState`] while it is being deleted.
+    /// [`EditError::Missing`] for unknown subnets or groups, [`EditError::WrongState`] while it is being deleted.
     pub fn change_endpoint(&mut self, id: &VpceId, change: EndpointChange) -> Result<(), EditError> {
         if self.endpoint(id)?.endpoint.state == EndpointState::Deleting {
             let (state, id) = (EndpointState::Deleting.label().to_owned(), id.to_string());
@@ -826,7 +826,7 @@ impl Draft {
             self.endpoint_mut(id)?.endpoint.dns_record_ip_type = records;
         }
         for (subnet, wishes) in &change.add_subnets {
-            // An interface that is to have other addresses is replaced.
+            // An interface whose addresses change is replaced.
             let addresses = &mut self.endpoint_mut(id)?.endpoint.addresses;
             let is_other = |address: &EndpointAddress| address.subnet == *subnet && !wishes.contains(&address.ip);
             if !wishes.is_empty() && addresses.iter().any(is_other) {
@@ -867,7 +867,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Begins to remove an interface endpoint: it admits nothing from now on.
+    /// Starts the removal of an interface endpoint; from now on it admits no connection.
     ///
     /// # Errors
     ///
@@ -881,11 +881,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Lets an endpoint in, as the service's owner: a project's service has it as a private endpoint from now on.
+    /// Accepts an endpoint on behalf of the service's owner; a project's service then lists it as a private endpoint.
     ///
     /// # Errors
     ///
-    /// [`EditError::WrongState`] unless it waits for that.
+    /// [`EditError::WrongState`] unless it is pending acceptance.
     pub fn accept_endpoint(&mut self, id: &VpceId) -> Result<(), EditError> {
         let now = self.now;
         let record = self.endpoint_mut(id)?;
@@ -910,11 +910,11 @@ impl Draft {
         }
     }
 
-    /// Keeps an endpoint out, as the service's owner.
+    /// Rejects an endpoint on behalf of the service's owner.
     ///
     /// # Errors
     ///
-    /// [`EditError::WrongState`] when it is on its way out already.
+    /// [`EditError::WrongState`] when it is already being removed.
     pub fn reject_endpoint(&mut self, id: &VpceId) -> Result<(), EditError> {
         let now = self.now;
         let record = self.endpoint_mut(id)?;

@@ -1,4 +1,4 @@
-//! Private endpoint connection strings that are made by name.
+//! Private endpoint connection strings that are created by name.
 
 use std::collections::BTreeSet;
 
@@ -7,27 +7,27 @@ use super::{Draft, EditError, Kind, random};
 use crate::model::{ClusterKind, ClusterName, ProjectId, Tier, VpceId};
 use crate::plan::RuleError;
 
-/// The alphabet of a slug; a dash would end it in a host name.
+/// The alphabet of a slug; no dash, which ends the slug in a host name.
 const SLUG_LETTERS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// Strings to be made.
+/// Parameters of new connection strings.
 #[derive(Debug, Clone)]
 pub struct NewStrings {
     /// Their name.
     pub name: String,
-    /// The endpoints that they lead through.
+    /// The endpoints that they use.
     pub endpoints: Vec<VpceId>,
-    /// Whether the load balancer spreads the connections.
+    /// Whether they are load-balanced.
     pub optimized: bool,
 }
 
 impl Draft {
-    /// Makes connection strings, which are `PENDING` then, under the 24-digit `id`.
+    /// Creates connection strings, `PENDING` at first, with the 24-digit `id`.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] for the cluster, [`EditError::Conflict`] unless the project opted in, [`EditError::Rule`] for a shared tier, [`EditError::Invalid`] for
-    /// endpoints that can't be chosen and for a mode that the cluster is not in.
+    /// [`EditError::Missing`] for the cluster, [`EditError::Conflict`] unless the project opted in, [`EditError::Rule`]
+    /// for a shared tier, [`EditError::Invalid`] for endpoints that can't be used and for an unsupported mode.
     pub fn create_strings(
         &mut self,
         project: &ProjectId,
@@ -75,11 +75,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Changes connection strings, which are `PENDING` again; those in force stay until the change is through.
+    /// Changes connection strings, which become `PENDING`; the published ones stay until the change is complete.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`]; [`EditError::Invalid`] for endpoints that can't be chosen.
+    /// [`EditError::Missing`]; [`EditError::Invalid`] for endpoints that can't be used.
     pub fn change_strings(
         &mut self,
         project: &ProjectId,
@@ -104,7 +104,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Removes connection strings with their names.
+    /// Removes connection strings and their DNS names.
     ///
     /// # Errors
     ///
@@ -127,8 +127,8 @@ impl Draft {
         record.filter(|record| record.cluster == *cluster).ok_or_else(missing)
     }
 
-    /// At least one endpoint of the project, at most one a region, and one in all where the load balancer spreads the
-    /// connections: drivers take one host alone with `loadBalanced` (MongoDB specifications, *Load Balancer Support*).
+    /// Requires at least one endpoint of the project, at most one per region, and exactly one for load-balanced
+    /// strings: drivers accept a single host with `loadBalanced` (MongoDB specifications, *Load Balancer Support*).
     fn check_chosen(&self, project: &ProjectId, chosen: &[VpceId], optimized: bool) -> Result<(), EditError> {
         let wrong = |why: String| Err(EditError::Invalid(format!("privateEndpointIds {why}")));
         if chosen.is_empty() {

@@ -1,4 +1,4 @@
-//! What Atlas' API writes of projects and clusters and the plan does not need, and database users.
+//! Attributes of projects and clusters that Atlas' API writes and the plan does not need, and database users.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,21 @@ use super::super::inventory::{DatabaseUser, NAMED_STRINGS_SETTING, Pair, Project
 use super::{Draft, EditError, Kind};
 use crate::model::{ClusterName, ProjectId, Tier};
 
-/// A change of a cluster: what is not named stays.
+/// A change of a cluster; `None` and missing fields are unchanged.
 #[derive(Debug, Default, Clone)]
 pub struct ClusterChange {
-    /// Paused or resumed.
+    /// Whether it is paused.
     pub paused: Option<bool>,
-    /// Another size class.
+    /// Its tier.
     pub tier: Option<Tier>,
-    /// Fields that are kept.
+    /// Stored fields.
     pub fields: Vec<(String, Value)>,
-    /// Advanced configuration that is kept; with null the default is back.
+    /// Stored advanced configuration; null restores the default.
     pub process_args: Vec<(String, Value)>,
 }
 
 impl Draft {
-    /// What is kept of a project.
+    /// The stored attributes of a project.
     ///
     /// # Errors
     ///
@@ -32,11 +32,11 @@ impl Draft {
         Ok(self.inventory.project_profiles.entry(project.clone()).or_default())
     }
 
-    /// Changes settings of a project; what is kept of them then.
+    /// Changes settings of a project; returns the stored ones.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`]; [`EditError::Conflict`] for opting out of what it has.
+    /// [`EditError::Missing`]; [`EditError::Conflict`] for opting out of a feature in use.
     pub fn change_settings(
         &mut self,
         project: &ProjectId,
@@ -53,11 +53,11 @@ impl Draft {
         Ok(kept)
     }
 
-    /// Gives a project another name, other tags, or both.
+    /// Changes a project's name, its tags, or both.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`]; [`EditError::Exists`] for a name that another one has.
+    /// [`EditError::Missing`]; [`EditError::Exists`] when another project has the name.
     pub fn change_project(
         &mut self,
         project: &ProjectId,
@@ -77,11 +77,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Changes a cluster, which is `UPDATING` then.
+    /// Changes a cluster, which becomes `UPDATING`.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`]; the plan refuses a tier that can't have what the cluster has.
+    /// [`EditError::Missing`]; the plan refuses a tier that does not support the cluster's features.
     pub fn change_cluster(
         &mut self,
         project: &ProjectId,
@@ -111,11 +111,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Makes a database user.
+    /// Creates a database user.
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] where the database has one of this name.
+    /// [`EditError::Exists`] when the database has a user with this name.
     pub fn create_user(&mut self, project: &ProjectId, id: String, user: DatabaseUser) -> Result<(), EditError> {
         self.project_mut(project)?;
         let key = Pair(project.clone(), id);
@@ -126,7 +126,7 @@ impl Draft {
         Ok(())
     }
 
-    /// A database user, to be changed.
+    /// A database user for modification.
     ///
     /// # Errors
     ///

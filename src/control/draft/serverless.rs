@@ -9,11 +9,11 @@ use super::{Draft, EditError, Kind, random, random_hex};
 use crate::model::{ClusterName, EndpointState, Label, ProjectId, Region, VpceId};
 
 impl Draft {
-    /// Makes a serverless instance. Without `backends` it has an address on which nothing listens.
+    /// Creates a serverless instance. Without `backends` it gets an address on which nothing listens.
     ///
     /// # Errors
     ///
-    /// [`EditError::Exists`] for a name that the project has.
+    /// [`EditError::Exists`] when the project has an instance with this name.
     pub fn create_serverless(
         &mut self,
         project: &ProjectId,
@@ -47,7 +47,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Begins to remove a serverless instance.
+    /// Starts the removal of a serverless instance.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl Draft {
         self.inventory.serverless.get_mut(&Pair(project.clone(), name.clone())).ok_or_else(missing)
     }
 
-    /// Begins to make the private endpoint of a serverless instance: the service first. Its id.
+    /// Starts the creation of a serverless instance's private endpoint, with the service first. Returns its id.
     ///
     /// # Errors
     ///
@@ -106,11 +106,12 @@ impl Draft {
         own.filter(|own| own.id == id).ok_or_else(missing)
     }
 
-    /// Changes the private endpoint of a serverless instance: names the interface endpoint, or another remark.
+    /// Changes the private endpoint of a serverless instance: sets the interface endpoint, or the comment.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`]; [`EditError::WrongState`] before the service is available, and for a second interface endpoint.
+    /// [`EditError::Missing`]; [`EditError::WrongState`] before the service is available, and for a second interface
+    /// endpoint.
     pub fn claim(
         &mut self,
         project: &ProjectId,
@@ -156,7 +157,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Begins to remove the private endpoint of a serverless instance.
+    /// Starts the removal of a serverless instance's private endpoint.
     ///
     /// # Errors
     ///
@@ -170,11 +171,11 @@ impl Draft {
         Ok(())
     }
 
-    /// Adds an interface endpoint for a project's Online Archives; one that is there gets the new remark.
+    /// Adds an interface endpoint for a project's Online Archives; an existing one gets the new comment.
     ///
     /// # Errors
     ///
-    /// [`EditError::Missing`] without the project.
+    /// [`EditError::Missing`] for an unknown project.
     pub fn add_archive_endpoint(
         &mut self,
         project: &ProjectId,
@@ -216,7 +217,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Begins to remove an interface endpoint from a project's Online Archives.
+    /// Starts the removal of an interface endpoint from a project's Online Archives.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! Which claims this gateway has, and which gateways live: pure, by a clock of the caller's.
+//! Which claims this gateway holds, and which gateways live. Pure; the caller passes the time.
 //!
-//! A gateway lives while its registration changes. Everyone measures that by its own monotonic clock, from the moment at
-//! which it saw the latest change, as Kubernetes' leader election does: no two clocks are compared. The holder of a fenced
-//! claim stops to serve [`LEASE`] after it *sent* its latest renewal; another gateway takes the claim at the earliest
-//! [`TAKEOVER`] after it *saw* that renewal, which is later, in a transaction that fails when there was another one since.
+//! A gateway lives while its registration changes. Each gateway measures this by its own monotonic clock, from the
+//! moment at which it saw the latest change, as Kubernetes' leader election does: no two clocks are compared. The
+//! holder of a fenced claim stops serving [`LEASE`] after it *sent* its latest renewal. Another gateway takes the claim
+//! [`TAKEOVER`] after it *saw* that renewal, which is later, in a transaction that fails if there was another renewal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,17 +12,18 @@ use super::records::{Claim, Record, Registration, claim_key, registration_key};
 use crate::control::store::{Entry, ExpectedRevision, Revision, StateKey, Txn, json};
 use crate::model::{ClaimId, GatewayId};
 
-/// Between two renewals.
+/// Interval of renewals.
 pub(super) const RENEWAL: Duration = Duration::from_secs(1);
 /// How long a gateway counts as living after a renewal.
 pub(super) const LEASE: Duration = Duration::from_secs(6);
-/// After how long another gateway may take its claims: time enough for its listeners to be closed, and for clocks that do not
-/// run at quite the same speed.
+/// Time after which another gateway may take its claims. Longer than the lease, so that its listeners can close, and to
+/// allow for clocks that run at different speeds.
 pub(super) const TAKEOVER: Duration = Duration::from_secs(8);
-/// After how long without contact to the store nothing that was seen before counts: others could have been without it too.
+/// Without contact to the store for this long, earlier observations are discarded, as the other gateways may have been
+/// cut off too.
 const CONTACT: Duration = Duration::from_secs(4);
 
-/// A gateway that another one sees.
+/// Another gateway, as last seen.
 #[derive(Debug, Clone)]
 struct Peer {
     registration: Registration,
@@ -31,29 +32,29 @@ struct Peer {
     seen: Duration,
 }
 
-/// A renewal that was made and not yet answered.
+/// A renewal without a response yet.
 #[derive(Debug, Clone)]
 pub(super) struct Renewal {
     pub(super) txn: Txn,
     claims: BTreeMap<ClaimId, Claim>,
 }
 
-/// What this gateway knows of itself and the others.
+/// This gateway's view of itself and the others.
 #[derive(Debug)]
 pub(super) struct Membership {
     id: GatewayId,
     own: Registration,
-    /// The revision of this process' registration, once it is there.
+    /// The revision of this process' registration, if it has one.
     registered: Option<Revision>,
-    /// The others; also an earlier process with this gateway's id.
+    /// The other gateways, and an earlier process with this gateway's id.
     peers: BTreeMap<GatewayId, Peer>,
     claims: BTreeMap<ClaimId, (Claim, Revision)>,
-    /// Claims that this process has said to be fenced, or may have.
+    /// Claims that this process has, or may have, marked as fenced.
     fenced: BTreeSet<ClaimId>,
-    /// Claims whose addresses could not be bound here and that another gateway wants, with the moment. This one has no lease of them
-    /// any more; its renewals delete them, and the others have [`LEASE`] to take them.
+    /// Claims whose addresses could not be bound here and that another gateway wants, with the time. This gateway no
+    /// longer has a lease of them; its renewals delete them, and the others have [`LEASE`] to take them.
     given_up: BTreeMap<ClaimId, Duration>,
-    /// When the latest renewal that the store took was sent.
+    /// When the latest successful renewal was sent.
     renewed: Option<Duration>,
     /// When the store last answered a read.
     contact: Option<Duration>,
@@ -65,7 +66,7 @@ pub(super) struct Seen<'a> {
     pub(super) id: &'a GatewayId,
     pub(super) registration: &'a Registration,
     pub(super) lives: bool,
-    /// How long ago its latest renewal was seen.
+    /// Time since its latest renewal was seen.
     pub(super) heard: Duration,
 }
 
@@ -84,10 +85,10 @@ impl Membership {
         }
     }
 
-    /// Takes in all entries of the store, which were read before `now`.
+    /// Updates the view with all entries of the store, read before `now`.
     pub(super) fn read(&mut self, entries: &[Entry], now: Duration) {
         let is_long_ago = |moment: Duration| now.saturating_sub(moment) > CONTACT;
-        // A store that answers reads and refuses this gateway's renewals refuses those of all.
+        // A store that answers reads but refuses this gateway's renewals refuses those of all gateways.
         let was_away = self.contact.is_none_or(is_long_ago) || self.renewed.is_some_and(is_long_ago);
         let before = std::mem::take(&mut self.peers);
         (self.registered, self.claims) = (None, BTreeMap::new());
@@ -113,9 +114,10 @@ impl Membership {
         *id == self.id && process == self.own.process
     }
 
-    /// The next renewal, with the changes of claims that are possible; `serving`: where this gateway listens; `unbound`: the claims
-    /// that it has and whose addresses it cannot bind. `None`: another process has this gateway's id, and may live. Before it is
-    /// sent, what listens has to go by [`Membership::leases`], which may end earlier than before.
+    /// The next renewal, with the possible changes of claims. `serving`: the claims that this gateway serves;
+    /// `unbound`: the claims that it holds but whose addresses it can't bind. `None`: another process has this
+    /// gateway's id and may live. Before it is sent, the listeners must obey [`Membership::leases`], which may end
+    /// earlier than before.
     pub(super) fn renewal(
         &mut self,
         serving: &BTreeSet<ClaimId>,
@@ -151,7 +153,7 @@ impl Membership {
             }
             let claim = Claim { gateway: self.id.clone(), process: self.own.process, fenced };
             let Some(compares) = self.way_to(&id, &claim, now) else {
-                // A renewal that arrives after another gateway took the claim renews nothing.
+                // A renewal that arrives after another gateway took the claim has no effect.
                 if let Some((_, revision)) = self.claims.get(&id).filter(|(held, _)| *held == claim) {
                     txn.compares.push((claim_key(&id), at(*revision)));
                 }
@@ -160,7 +162,7 @@ impl Membership {
             txn.compares.extend(compares);
             txn.puts.push((claim_key(&id), json(&claim).into()));
             if fenced {
-                // From here on: it may be in the store, whatever is heard of it.
+                // From here on it may be in the store, whatever the response.
                 self.fenced.insert(id.clone());
             }
             claims.insert(id, claim);
@@ -174,7 +176,7 @@ impl Membership {
         Some(Renewal { txn, claims })
     }
 
-    /// Whether the other process with this gateway's id is gone. One of the same host that was there before is, as both could not
+    /// Whether the other process with this gateway's id is gone. An earlier one on the same host is, as both could not
     /// listen.
     fn may_replace(&self, other: &Peer, now: Duration) -> bool {
         let is_same_host = !self.own.host.is_empty() && other.registration.host == self.own.host;
@@ -182,7 +184,7 @@ impl Membership {
         is_restart || now.saturating_sub(other.seen) >= TAKEOVER
     }
 
-    /// What must hold for `claim` to be written; `None`: it is not to be.
+    /// The conditions for writing `claim`; `None`: it must not be written.
     fn way_to(&self, id: &ClaimId, claim: &Claim, now: Duration) -> Option<Vec<(StateKey, ExpectedRevision)>> {
         let Some((held, revision)) = self.claims.get(id) else {
             return Some(vec![(claim_key(id), ExpectedRevision::Absent)]);
@@ -201,7 +203,7 @@ impl Membership {
             None => compares.push((key, ExpectedRevision::Absent)),
             Some(holder) => {
                 let is_over = now.saturating_sub(holder.seen) >= TAKEOVER && held.fenced;
-                // One that was started again no longer has what the earlier process had.
+                // A restarted holder no longer has the claims of its earlier process.
                 if !is_over && holder.registration.process == held.process {
                     return None;
                 }
@@ -216,7 +218,7 @@ impl Membership {
         self.peers.iter().any(|(name, peer)| *name != self.id && lives(peer, now) && wants(peer))
     }
 
-    /// The store took `renewal`, sent at `sent`, with `revision`.
+    /// Records that `renewal`, sent at `sent`, succeeded with `revision`.
     pub(super) fn renewed(&mut self, renewal: Renewal, sent: Duration, revision: Revision) {
         self.registered = Some(revision);
         self.peers.remove(&self.id);
@@ -229,7 +231,7 @@ impl Membership {
         }
     }
 
-    /// The claims that this gateway has, each with the moment from which on it may serve it no more; `None`: there is none.
+    /// The claims of this gateway, each with the time at which it must stop serving; `None`: no limit.
     pub(super) fn leases(&self) -> BTreeMap<ClaimId, Option<Duration>> {
         let Some(renewed) = self.renewed else { return BTreeMap::new() };
         let own = self.claims.iter().filter(|(_, (claim, _))| self.is_own(&claim.gateway, claim.process));
@@ -241,14 +243,14 @@ impl Membership {
             .collect()
     }
 
-    /// The claims that a living gateway other than this one listens for; `None`: one of them listens at all addresses.
+    /// The claims that other living gateways serve; `None`: one of them serves all addresses.
     pub(super) fn served_by_others(&self, now: Duration) -> Option<BTreeSet<ClaimId>> {
         let living = || self.peers.values().filter(|peer| lives(peer, now)).map(|peer| &peer.registration);
         let all = living().all(|registration| registration.claims.is_some());
         all.then(|| living().flat_map(|registration| &registration.serving).cloned().collect())
     }
 
-    /// Every gateway that is registered, this one too; `judged`: when the others were last to be judged by what was read.
+    /// Every registered gateway, including this one. `judged`: when the others were last judged by what was read.
     pub(super) fn gateways(&self, now: Duration, judged: Duration) -> Vec<Seen<'_>> {
         let own = Seen {
             id: &self.id,
@@ -267,12 +269,12 @@ impl Membership {
         all
     }
 
-    /// Who has each claim, and whether it stops to serve it when its lease is over.
+    /// The holder of each claim, and whether it stops serving when its lease ends.
     pub(super) fn holders(&self) -> impl Iterator<Item = (&ClaimId, &GatewayId, bool)> {
         self.claims.iter().map(|(id, (claim, _))| (id, &claim.gateway, claim.fenced))
     }
 
-    /// What gives up everything that this gateway has, once it listens no more.
+    /// The transaction that releases everything this gateway holds, once no listener is open.
     pub(super) fn leaving(&self) -> Option<Txn> {
         let key = registration_key(&self.id);
         let txn = Txn::new().compare(key.clone(), at(self.registered?)).delete(key);
@@ -280,11 +282,12 @@ impl Membership {
         Some(own.fold(txn, |txn, (id, (_, revision))| txn.compare(claim_key(id), at(*revision)).delete(claim_key(id))))
     }
 
-    /// What takes the registration of a gateway away that is gone, so that others take its claims; `None`: it has none.
+    /// The transaction that removes the registration of a gateway that is gone, so that others can take its claims;
+    /// `None`: it has none.
     ///
     /// # Errors
     ///
-    /// How long ago it was heard of, when it may live.
+    /// The time since it was last seen, if it may live.
     pub(super) fn forgetting(&self, gateway: &GatewayId, now: Duration) -> Result<Option<Txn>, Duration> {
         if *gateway == self.id {
             return Err(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Claims by a virtual clock: renewals that arrive late, twice unanswered, or never; pauses, restarts, gateways that leave.
+//! Claims on a virtual clock: renewals that are late, unanswered twice, or lost; pauses, restarts, gateways that leave.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::control::inventory::Timestamp;
 use crate::control::store::{MemoryStore, Revision, StateStore, Txn};
 use crate::model::ClaimId;
 
-/// What the gateways of a test want.
+/// The configured claims of the test's gateways.
 const WANTED: [(&str, &[&str]); 3] =
     [("a", &["us-east-1a", "public"]), ("b", &["us-east-1b"]), ("c", &["us-east-1a", "us-east-1b"])];
 
@@ -34,16 +34,16 @@ fn membership(name: &str, host: &str, wanted: &[&str], process: u64) -> Membersh
     Membership::new(name.parse().expect("an id"), own)
 }
 
-/// A gateway whose messages take as long as the test wants.
+/// A gateway whose messages take as long as the test decides.
 struct Gateway {
     name: &'static str,
     wanted: &'static [&'static str],
     membership: Membership,
-    /// What was sent and has not arrived, with the moment at which it was sent.
+    /// Messages in flight, with the time at which each was sent.
     sent: Vec<(Renewal, Duration)>,
-    /// What it cannot listen for.
+    /// Claims whose addresses it can't bind.
     unbound: BTreeSet<ClaimId>,
-    /// Whether it is a process at all.
+    /// Whether the process runs.
     runs: bool,
 }
 
@@ -52,7 +52,7 @@ struct World {
     store: MemoryStore,
     gateways: Vec<Gateway>,
     processes: u64,
-    /// Changes that are on their way from processes that are gone.
+    /// Messages in flight of ended processes.
     stray: Vec<Txn>,
 }
 
@@ -71,7 +71,7 @@ impl World {
         Self { now: Duration::ZERO, store: MemoryStore::with_gaps(), gateways, processes, stray: Vec::new() }
     }
 
-    /// The outcome of a commit that arrives now.
+    /// Commits a message that arrives now.
     fn commit(&self, txn: Txn) -> Option<Revision> {
         self.store.commit(txn).now_or_never().expect("memory answers at once").ok()
     }
@@ -81,7 +81,7 @@ impl World {
         self.gateways[of].membership.read(&view.entries, self.now);
     }
 
-    /// Makes a renewal on what was read last, and sends it.
+    /// Makes a renewal from the last read, and sends it.
     fn send(&mut self, of: usize) {
         let now = self.now;
         let gateway = &mut self.gateways[of];
@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    /// The oldest message arrives; whether its answer does, too.
+    /// Delivers the oldest message; `is_answered`: and its response.
     fn arrive(&mut self, of: usize, is_answered: bool) {
         if self.gateways[of].sent.is_empty() {
             return;
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// A whole round of a gateway that gets through.
+    /// A whole round of a gateway with access to the store.
     fn round(&mut self, of: usize) {
         if self.gateways[of].runs {
             self.read(of);
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    /// Rounds of all that are meant, once every [`RENEWAL`].
+    /// Rounds of these gateways, one each [`RENEWAL`].
     fn run(&mut self, whose: &[usize], time: Duration) {
         let end = self.now + time;
         while self.now < end {
@@ -135,7 +135,7 @@ impl World {
             (membership(gateway.name, gateway.name, gateway.wanted, self.processes), true);
     }
 
-    /// Nothing is served any more, and that is said.
+    /// The gateway stops serving and leaves.
     fn leave(&mut self, of: usize) {
         if !self.gateways[of].runs {
             return;
@@ -147,7 +147,7 @@ impl World {
         self.kill(of);
     }
 
-    /// Who serves a claim: those whose listeners take connections now.
+    /// The gateways whose listeners accept connections for each claim.
     fn holders(&self) -> BTreeMap<ClaimId, Vec<&'static str>> {
         let mut holders: BTreeMap<ClaimId, Vec<_>> = BTreeMap::new();
         for gateway in self.gateways.iter().filter(|gateway| gateway.runs) {
@@ -204,7 +204,7 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// Whatever happens: a claim is served by one gateway at most. And when all is well again, each is served.
+    /// At any time a claim is served by at most one gateway; once everything works again, each claim is served.
     #[test]
     fn a_claim_never_has_two_holders_and_gets_one_in_the_end(steps in proptest::collection::vec(step(), 1..80)) {
         let mut world = World::new(&WANTED);
@@ -302,7 +302,7 @@ fn without_the_store_zones_are_served_that_no_other_gateway_may_take() {
     assert_eq!(before, after, "all of them were without the store, so none is judged by that time");
 }
 
-/// A holder that never heard of the standby may serve on for ever.
+/// A holder that never saw the standby may serve for ever.
 #[test]
 fn a_standby_waits_for_a_holder_that_did_not_know_of_it_until_that_one_is_forgotten() {
     let mut world = World::new(&WANTED);

@@ -1,4 +1,4 @@
-//! What a gateway counts of those that share its state.
+//! Metrics of gateways that share a state.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,9 +17,9 @@ pub(super) struct GatewayMetrics {
     renewed: Counter,
     failed: Counter,
     last_renewal: Gauge,
-    /// How many gateways are in each state.
+    /// The number of gateways in each state.
     gateways: Vec<Gauge>,
-    /// Of each claim of this gateway's: whether it serves it, and whether no gateway does.
+    /// For each claim of this gateway: whether it serves it, and whether no gateway does.
     claims: Vec<(ClaimId, Gauge, Gauge)>,
 }
 
@@ -81,7 +81,7 @@ impl GatewayMetrics {
         }
     }
 
-    /// Shows what is seen.
+    /// Sets the gauges.
     pub(super) fn published(&self, view: &GatewaysView) {
         for (gauge, state) in self.gateways.iter().zip(GatewayState::ALL) {
             let count = view.gateways.iter().filter(|gateway| gateway.state == state).count();

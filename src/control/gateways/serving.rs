@@ -1,32 +1,32 @@
-//! What a gateway is to serve, and what it does.
+//! What a gateway should serve, and what it does serve.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{ClaimId, Lease};
 
-/// Where this gateway is to listen, and what is served at all.
+/// The claims that this gateway should serve, and those that others serve.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::control) struct Serving {
-    /// The claims that it has, with their leases; `None`: it serves all addresses.
+    /// The claims that it holds, with their leases; `None`: it serves all addresses.
     pub(in crate::control) here: Option<BTreeMap<ClaimId, Lease>>,
-    /// What others serve; `None`: everything.
+    /// The claims that others serve; `None`: all.
     pub(in crate::control) elsewhere: Option<BTreeSet<ClaimId>>,
 }
 
 impl Serving {
-    /// The claims that are served by any gateway; `None`: everything is.
+    /// The claims that any gateway serves; `None`: all.
     pub(in crate::control) fn anywhere(&self) -> Option<BTreeSet<ClaimId>> {
         let here = self.here.iter().flat_map(BTreeMap::keys);
         self.elsewhere.as_ref().map(|others| others.iter().chain(here).cloned().collect())
     }
 }
 
-/// Where it listens.
+/// What it serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::control) struct Served {
     pub(super) claims: BTreeSet<ClaimId>,
-    /// The claims that it has and whose addresses it cannot bind.
+    /// The claims that it holds but whose addresses it can't bind.
     pub(super) unbound: BTreeSet<ClaimId>,
-    /// Why it does not listen everywhere where it is to.
+    /// Why it does not serve everything that it should.
     pub(super) problem: Option<String>,
 }

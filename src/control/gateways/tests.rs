@@ -24,12 +24,12 @@ use crate::plan::{Changes, Gate, Listener, Snapshot};
 /// Zones of the quickstart.
 const ZONES: [&str; 2] = ["us-east-1a", "us-east-1b"];
 
-/// The store as one gateway reaches it: at all, or not.
+/// A gateway's connection to the store, with delays.
 #[derive(Debug)]
 struct Line {
     inner: Arc<dyn StateStore>,
     is_cut: watch::Sender<bool>,
-    /// How long a read takes, a commit until it is made, and then its answer.
+    /// The delays of a read, of a commit before it happens, and of its response.
     times: watch::Sender<[Duration; 3]>,
 }
 
@@ -73,7 +73,7 @@ impl StateStore for Line {
     }
 }
 
-/// A store whose first change of the state says that it comes, and waits until it may.
+/// A store that announces its first commit and holds it until it is released.
 #[derive(Debug)]
 struct Overtaken {
     inner: Arc<dyn StateStore>,
@@ -102,16 +102,16 @@ impl StateStore for Overtaken {
     }
 }
 
-/// The listeners that are open, of all gateways of a test that share a host: each address once.
+/// The open listeners of all gateways on one host: each address at most once.
 #[derive(Debug, Clone, Default)]
 struct Host(Arc<Mutex<BTreeSet<IpAddr>>>);
 
-/// One gateway's listeners there.
+/// The listeners of one gateway.
 #[derive(Debug, Default)]
 struct Listeners {
     host: Host,
     own: Mutex<Vec<Arc<Listener>>>,
-    /// It closes nothing, as a process that is stopped does not.
+    /// Closes nothing, as a stopped process.
     is_stuck: AtomicBool,
 }
 
@@ -193,7 +193,7 @@ impl Gateway {
         Ok(Self { control, listeners, line, stop })
     }
 
-    /// The zones that DNS answers.
+    /// The zones whose addresses are in DNS.
     fn in_dns(&self) -> BTreeSet<String> {
         let snapshot = self.control.snapshot();
         let views = snapshot.zones.iter().filter(|view| view.addresses.iter().any(|address| address.in_dns));
@@ -205,7 +205,7 @@ impl Gateway {
         view.gateways.iter().find(|gateway| gateway.id.as_str() == name).expect(name).state
     }
 
-    /// As a process ends whose listeners are closed first.
+    /// Ends as a process that closes its listeners first.
     async fn leave(self) {
         self.stop.cancel();
         self.control.ended().await;
@@ -315,7 +315,7 @@ fn while_the_store_is_away_zones_without_a_standby_are_served_and_no_gateway_is_
     });
 }
 
-/// As on one host: the claim is there before the address is.
+/// As on one host: the claim is free before the address is.
 #[test]
 fn a_zone_whose_addresses_are_taken_is_served_once_they_are_free() {
     block_on(async {
@@ -369,7 +369,7 @@ fn a_start_with_the_addresses_of_one_zone_taken_serves_the_others_and_that_one_l
     });
 }
 
-/// What the other gateway did meanwhile stays.
+/// The other gateway's change in the meantime stays.
 #[test]
 fn a_start_that_is_overtaken_before_it_finds_addresses_taken_undoes_nothing() {
     block_on(async {
@@ -382,7 +382,7 @@ fn a_start_that_is_overtaken_before_it_finds_addresses_taken_undoes_nothing() {
         let other = async {
             coming.await.expect("a makes its first change");
             let moved = b.control.move_target(target.clone(), None, None).await.expect("moved");
-            // Its other port drains, so that b changes no more.
+            // Its other port drains, so that b makes no more changes.
             seconds(60).await;
             host.0.lock().unwrap().extend(addresses_of(ZONES[0]));
             go.send(()).expect("a waits");
@@ -432,7 +432,7 @@ fn a_lease_does_not_end_while_the_store_answers_in_time() {
     });
 }
 
-/// Whatever becomes of the answer: the standby may take the claim from then on.
+/// Whatever happens to the response: the standby may take the claim from then on.
 #[test]
 fn a_lease_has_its_end_before_the_store_has_that_it_has_one() {
     block_on(async {

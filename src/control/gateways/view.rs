@@ -1,4 +1,4 @@
-//! The gateways that share a state, for those who look.
+//! The gateways that share a state, for views.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use crate::model::{ClaimId, GatewayId};
 pub struct GatewaysView {
     /// The gateways in order of id.
     pub gateways: Vec<GatewayView>,
-    /// The holder of each requested claim, in order of claim.
+    /// The holder of each configured claim, in order of claim.
     pub claims: Vec<ClaimView>,
-    /// Why this gateway is not heard of by the others, or does not listen where it is to.
+    /// Why the others don't see this gateway, or why it does not serve everything that it should.
     pub problem: Option<String>,
 }
 
-/// What a gateway does.
+/// The state of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GatewayState {
     /// It lives and serves addresses.
     Serving,
-    /// It lives and waits for claims that others have.
+    /// It lives and waits for claims that others hold.
     Standby,
-    /// It is not heard of. Ports that it may have open are not given away until it comes back or is forgotten.
+    /// It is not seen. Ports that it may have open are not reassigned until it comes back or is forgotten.
     Gone,
 }
 
@@ -33,7 +33,7 @@ impl GatewayState {
     /// Every state.
     pub const ALL: [Self; 3] = [Self::Serving, Self::Standby, Self::Gone];
 
-    /// The one lower-case name in API and metric.
+    /// The name in the API and in metrics.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -49,33 +49,33 @@ impl GatewayState {
 pub struct GatewayView {
     /// Its id.
     pub id: GatewayId,
-    /// Whether it is the one that was asked.
+    /// Whether it is the gateway that answers.
     pub is_this: bool,
-    /// What it does.
+    /// Its state.
     pub state: GatewayState,
     /// Its configured claims; `None`: it serves all addresses.
     pub claims: Option<BTreeSet<ClaimId>>,
-    /// The claims at whose addresses it listens.
+    /// The claims that it serves.
     pub serving: BTreeSet<ClaimId>,
     /// Its version; `None`: it left, and only its ports are remembered.
     pub version: Option<String>,
-    /// Where its admin API is.
+    /// The URL of its admin API.
     pub admin: Option<String>,
     /// When it started.
     pub started: Option<Timestamp>,
-    /// How long ago it was heard of.
+    /// Time since it was last seen, in seconds.
     pub heard: Option<Duration>,
 }
 
-/// Who has a claim.
+/// The holder of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimView {
     /// The claim.
     pub claim: ClaimId,
-    /// The gateway that has it; `None`: none.
+    /// The gateway that holds it; `None`: none.
     pub holder: Option<GatewayId>,
-    /// Whether the holder stops to serve it when its lease is over, so that another one may take it.
+    /// Whether the holder stops serving when its lease ends, so that another gateway can take it.
     pub fenced: bool,
-    /// Living gateways that are configured for it and do not have it.
+    /// Living gateways that are configured for it and do not hold it.
     pub standbys: Vec<GatewayId>,
 }

@@ -1,4 +1,4 @@
-//! What the checks of one member come to. Pure: no clock, no socket.
+//! The health state of one member, from the results of its checks. Pure: no clock, no socket.
 
 use super::HealthReason;
 use crate::model::{HealthCheck, TargetState};
@@ -8,25 +8,25 @@ use crate::model::{HealthCheck, TargetState};
 pub enum ProbeResult {
     /// The member answered.
     Pass,
-    /// It didn't, in time.
+    /// It did not answer in time, or wrongly.
     Fail,
 }
 
 /// The health of one member: `initial`, `healthy` or `unhealthy`.
 ///
-/// A new member is healthy after its first pass, whatever the threshold; every later change takes as many like results
-/// in a row as its threshold says, and one result of the other kind resets the count.
+/// A new member is healthy after its first pass, whatever the threshold. Every later change takes the threshold's
+/// number of consecutive equal results; one different result resets the count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checker {
     healthy_threshold: u8,
     unhealthy_threshold: u8,
     state: TargetState,
-    /// Like results in a row that speak against `state`.
+    /// Consecutive results that contradict `state`.
     against: u8,
 }
 
 impl Checker {
-    /// A member that was just registered.
+    /// A newly registered member.
     #[must_use]
     pub fn new(check: &HealthCheck) -> Self {
         Self {
@@ -37,19 +37,19 @@ impl Checker {
         }
     }
 
-    /// Takes other thresholds and keeps the state and the count.
+    /// Changes the thresholds; the state and the count stay.
     pub fn set_thresholds(&mut self, check: &HealthCheck) {
         self.healthy_threshold = check.healthy_threshold;
         self.unhealthy_threshold = check.unhealthy_threshold;
     }
 
-    /// The state after everything observed so far.
+    /// The current state.
     #[must_use]
     pub fn state(&self) -> TargetState {
         self.state
     }
 
-    /// Why it is in that state.
+    /// The reason for the state.
     #[must_use]
     pub fn reason(&self) -> Option<HealthReason> {
         match self.state {
@@ -61,7 +61,7 @@ impl Checker {
         }
     }
 
-    /// Takes one result; returns the new state when it changes.
+    /// Applies one result; returns the new state when it changes.
     pub fn observe(&mut self, verdict: ProbeResult) -> Option<TargetState> {
         let (next, needed) = match (self.state, verdict) {
             (TargetState::Initial, ProbeResult::Pass) => (TargetState::Healthy, 1),
@@ -73,7 +73,7 @@ impl Checker {
                 self.against = 0;
                 return None;
             }
-            // The draining interval is the owner's to count; here such a member is unhealthy.
+            // The owner times the draining interval; here such a member is unhealthy.
             (TargetState::Draining | TargetState::Unused | TargetState::UnhealthyDraining, _) => return None,
         };
         self.against = self.against.saturating_add(1);

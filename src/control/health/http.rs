@@ -1,7 +1,7 @@
-//! The request and the response of HTTP and HTTPS checks.
+//! Requests and responses of HTTP and HTTPS checks.
 //!
-//! By hand: with hyper's client the connection is driven beside the request and its errors hide the `io::ErrorKind` that
-//! a check reports, so it takes more lines than one request line and one status line.
+//! Written by hand, as it is one request line and one status line. With hyper's client the connection must be driven
+//! beside the request, and its errors hide the `io::ErrorKind` that a check reports.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,13 +16,13 @@ use tokio_rustls::TlsConnector;
 
 use crate::model::StatusRange;
 
-/// A status line is far shorter.
+/// Maximum length of a status line; real ones are far shorter.
 const LONGEST_STATUS: usize = 1024;
 
 /// An HTTP health check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpQuestion {
-    /// Over TLS.
+    /// Whether to use TLS.
     pub tls: bool,
     /// The path and query that are requested.
     pub path: String,
@@ -36,7 +36,7 @@ pub(super) async fn ask(
     host: SocketAddr,
     question: &HttpQuestion,
 ) -> io::Result<()> {
-    // The load balancer's node and port as host, its name as agent: what the logs of real targets show.
+    // The host is the load balancer node's address and port, the user agent its name, as in logs of real targets.
     let text = format!(
         "GET {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nUser-Agent: ELB-HealthChecker/2.0\r\n\r\n",
         question.path
@@ -60,8 +60,8 @@ pub(super) async fn ask(
     }
 }
 
-/// TLS as the load balancer's checks speak it: 1.2, so targets that have 1.3 alone fail, and any certificate will do
-/// (*Health checks*; *Target groups*: certificates of targets are not validated).
+/// TLS as used by the load balancer's checks: version 1.2, so targets with 1.3 only fail, and any certificate is
+/// accepted (*Health checks*; *Target groups*: certificates of targets are not validated).
 pub(super) fn connector() -> TlsConnector {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
     let config = CONFIG.get_or_init(|| {
@@ -77,7 +77,7 @@ pub(super) fn connector() -> TlsConnector {
     TlsConnector::from(Arc::clone(config))
 }
 
-/// Takes every certificate whose key the server has.
+/// Accepts any certificate whose private key the server has.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

@@ -11,10 +11,10 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::http::{self, HttpQuestion};
 
-/// The PROXY protocol v2 header of a connection that is the load balancer's own: command LOCAL, no addresses.
+/// The PROXY protocol v2 header of the load balancer's own connections: command LOCAL, no addresses.
 ///
-/// With PROXY protocol on, health checks begin with a header that has no client in it (*Edit target group attributes*);
-/// its bytes follow the specification, §2.2.
+/// With PROXY protocol on, health checks start with a header without a client (*Edit target group attributes*); its
+/// bytes follow the specification, §2.2.
 pub const LOCAL_HEADER: [u8; 16] = *b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x20\x00\x00\x00";
 
 /// What to probe, and how.
@@ -24,24 +24,25 @@ pub struct ProbeTarget {
     pub address: SocketAddr,
     /// The address to connect from; `None` leaves it to the kernel.
     pub source: Option<IpAddr>,
-    /// Begin with [`LOCAL_HEADER`].
+    /// Start with [`LOCAL_HEADER`].
     pub proxy_protocol: bool,
-    /// Send an HTTP request; `None`: a connection is enough.
+    /// Send an HTTP request; `None`: only connect.
     pub http: Option<HttpQuestion>,
 }
 
-/// Probes a member. The prober limits the time; a probe need not.
+/// Probes a member. The prober applies the time limit.
 pub trait Probe: Send + Sync + fmt::Debug + 'static {
     /// A health check: `Ok` when it passes.
     fn probe(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>>;
 
-    /// A reach probe: `Ok` when a connection to the member's traffic port succeeds, whatever the checks say.
+    /// A reach probe: `Ok` when a connection to the member's traffic port succeeds, whatever the health checks say.
     fn reach(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
         Box::pin(handshake(target))
     }
 }
 
-/// Probes over the network. A TCP check connects and closes, as NLB's does: no byte is sent but the PROXY header, and the connection ends with FIN.
+/// Probes over the network. A TCP check connects and closes, as NLB's does: it sends nothing except the PROXY header,
+/// and the connection ends with FIN.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TcpProbe;
 
@@ -64,13 +65,13 @@ impl Probe for TcpProbe {
     }
 }
 
-/// A connection that ends at once.
+/// Connects and closes.
 async fn handshake(target: ProbeTarget) -> io::Result<()> {
     let mut stream = connect(&target).await?;
     if target.proxy_protocol {
         stream.write_all(&LOCAL_HEADER).await?;
     }
-    // The handshake was the check: how the member ends the connection doesn't count.
+    // The handshake was the check; how the member closes is irrelevant.
     let _ = stream.shutdown().await;
     Ok(())
 }
@@ -100,7 +101,7 @@ mod tests {
         (listener, address)
     }
 
-    /// What the member sees: who asked, the bytes, and whether the connection ended with FIN.
+    /// What the member receives: the source, the bytes, and whether the connection ended with FIN.
     async fn seen(proxy_protocol: bool, source: Option<IpAddr>) -> (IpAddr, Vec<u8>, bool) {
         let (listener, address) = listener().await;
         let probe = TcpProbe.probe(ProbeTarget { address, source, proxy_protocol, http: None });
@@ -132,7 +133,7 @@ mod tests {
         assert_eq!(seen(false, Some(source)).await.0, source);
     }
 
-    /// What a member is asked, and whether its answer is a pass.
+    /// The request that a member receives, and whether its response passes.
     async fn asked(path: &str, matcher: &str, answer: &'static str) -> (String, io::Result<()>) {
         let (listener, address) = listener().await;
         let http = HttpQuestion { tls: false, path: path.to_owned(), matcher: matcher.parse().unwrap() };

@@ -1,7 +1,7 @@
-//! Probes every member at its interval and reports what changes.
+//! Probes every member at its interval and reports changes.
 //!
-//! Every member has its own task, so a probe that waits for an answer delays no other member's. The task runs two
-//! loops: the health checks, and reach probes, which run only while the member's traffic port cannot be reached.
+//! Every member has its own task, so a slow probe does not delay other members. The task runs two loops: the health
+//! checks, and reach probes, which run only while the member's traffic port can't be reached.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -32,16 +32,16 @@ pub struct MemberKey {
     pub member: String,
 }
 
-/// A member that is to be probed.
+/// A member to probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbedMember {
     /// Its identity: a member with the same key and address keeps its state.
     pub key: MemberKey,
     /// Its traffic address.
     pub address: SocketAddr,
-    /// The address to probe from: the first of the load balancer's; `None` leaves it to the kernel.
+    /// The address to probe from: the load balancer's first; `None` leaves it to the kernel.
     pub source: Option<IpAddr>,
-    /// Begin with a PROXY header, as its flows do.
+    /// Start with a PROXY header, as its flows do.
     pub proxy_protocol: bool,
     /// Interval, timeout, thresholds and protocol.
     pub check: HealthCheck,
@@ -55,7 +55,7 @@ pub struct HealthEvent {
     /// The member.
     #[serde(flatten)]
     pub key: MemberKey,
-    /// The address that was probed: the member may have moved since.
+    /// The address that was probed; the member may have moved since.
     pub address: SocketAddr,
     /// The new state.
     pub state: TargetState,
@@ -75,8 +75,8 @@ pub struct HealthProber {
 }
 
 impl HealthProber {
-    /// A prober without members, and the future that does its work: it ends when the prober is dropped, `stop` is
-    /// cancelled, or `events` is closed.
+    /// Creates a prober without members, and its future, which ends when the prober is dropped, `stop` is cancelled, or
+    /// `events` is closed.
     ///
     /// An event is sent when a member's state or reach changes, and when a member that moved to another address is
     /// `initial` again; a new member is `initial` without an event.
@@ -93,25 +93,25 @@ impl HealthProber {
         (Self { members, failed_dials }, work)
     }
 
-    /// Takes addresses to which a connection failed: their members get a reach probe at once, and then every second
-    /// until one succeeds. Reach probes are no health checks.
+    /// Receives addresses to which a connection failed: their members get a reach probe at once, and then every second
+    /// until one succeeds. Reach probes are not health checks.
     pub fn failed_dials(&self) -> mpsc::UnboundedSender<SocketAddr> {
         self.failed_dials.clone()
     }
 
-    /// Replaces the members that are probed. One that is already probed keeps its state and its rhythm, with other
-    /// settings too; at another address it starts again. Never waits.
+    /// Replaces the probed members. A known member keeps its state and its schedule, also with other settings; at
+    /// another address it starts again. Does not block.
     pub fn set(&self, members: Vec<ProbedMember>) {
         self.members.send_replace(Arc::from(members));
     }
 }
 
-/// Time between two reach probes of a member that can't be reached: how late its port accepts again.
+/// Time between two reach probes of an unreachable member: the maximum delay before its port accepts again.
 const REACH_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest wait of a reach probe.
+/// Time limit of a reach probe.
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Keeps one task for every wanted member.
+/// Runs one task per member.
 async fn supervise(
     probe: Arc<dyn Probe>,
     mut wanted: watch::Receiver<Arc<[ProbedMember]>>,
@@ -133,7 +133,7 @@ async fn supervise(
                     let entry = match known {
                         Some(kept) if kept.0.update(settings) => kept,
                         known => {
-                            // Its address is another: the old task ends before the new one reports.
+                            // The address has changed: the old task ends before the new one reports.
                             let moved = known.is_some_and(|(member, _)| member.state().checker.state() != TargetState::Initial);
                             let member = Arc::new(Member::new(settings, Arc::clone(&probe), events.clone()));
                             (Arc::clone(&member), AbortOnDropHandle::new(tokio::spawn(member.run(moved))))
@@ -156,7 +156,7 @@ struct Member {
     probe: Arc<dyn Probe>,
     events: mpsc::UnboundedSender<HealthEvent>,
     state: Mutex<MemberState>,
-    /// A connection to it failed: reach probes begin.
+    /// Notified when a connection to it failed, to start reach probes.
     unreachable: Notify,
 }
 
@@ -176,7 +176,7 @@ impl Member {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes other settings and keeps the state; false when the address is another.
+    /// Applies other settings and keeps the state; false when the address differs.
     fn update(&self, settings: &ProbedMember) -> bool {
         let mut state = self.state();
         let same = state.settings.address == settings.address;
@@ -187,7 +187,7 @@ impl Member {
         same
     }
 
-    /// Probes until it is aborted. `moved`: a member of this key was in another state at another address.
+    /// Probes until it is aborted. `moved`: a member with this key was in another state at another address.
     async fn run(self: Arc<Self>, moved: bool) {
         if moved {
             let event = self.state().event(None);
@@ -196,7 +196,7 @@ impl Member {
         tokio::join!(self.check_health(), self.probe_reach());
     }
 
-    /// Health checks, from start to start, so that the rhythm doesn't depend on how long a probe takes.
+    /// Runs health checks at a fixed rate, independent of how long a probe takes.
     async fn check_health(&self) {
         let mut started = Instant::now();
         let mut share = self.state().settings.jitter();
@@ -219,7 +219,7 @@ impl Member {
         }
     }
 
-    /// Reach probes, while the member can't be reached.
+    /// Runs reach probes while the member can't be reached.
     async fn probe_reach(&self) {
         loop {
             self.unreachable.notified().await;
@@ -246,7 +246,7 @@ impl Member {
     }
 }
 
-/// What a probe comes to within `limit`. One that panics is a failed one: its member is still probed afterwards.
+/// The result of a probe within `limit`. A probe that panics has failed; its member is still probed afterwards.
 async fn outcome(
     fault: Option<ConnectError>,
     limit: Duration,
@@ -267,7 +267,7 @@ async fn outcome(
 }
 
 impl MemberState {
-    /// Takes a health check's outcome; returns what changes.
+    /// Applies a health check's result; returns what changes.
     fn checked(&mut self, outcome: Result<(), ConnectError>) -> Option<HealthEvent> {
         let verdict = if outcome.is_ok() { ProbeResult::Pass } else { ProbeResult::Fail };
         let before = self.reach;
@@ -278,7 +278,7 @@ impl MemberState {
         changed.then(|| self.event(outcome.err()))
     }
 
-    /// Takes a reach probe's outcome; returns what changes.
+    /// Applies a reach probe's result; returns what changes.
     fn reached(&mut self, outcome: Result<(), ConnectError>) -> Option<HealthEvent> {
         let before = std::mem::replace(&mut self.reach, outcome.err());
         (before != self.reach).then(|| self.event(outcome.err()))
@@ -297,12 +297,12 @@ impl MemberState {
 }
 
 impl ProbedMember {
-    /// The traffic port, by a connection alone.
+    /// The target of reach probes: the traffic port, by a connection only.
     fn reach_target(&self) -> ProbeTarget {
         ProbeTarget { address: self.address, source: self.source, proxy_protocol: self.proxy_protocol, http: None }
     }
 
-    /// The health check's port, by its protocol.
+    /// The target of health checks: their port and protocol.
     fn check_target(&self) -> ProbeTarget {
         let check = &self.check;
         let mut target = self.reach_target();
@@ -315,8 +315,9 @@ impl ProbedMember {
         target
     }
 
-    /// The share of the interval after which the second check starts, from a half to the whole: members that were
-    /// registered together aren't probed in lockstep. The same in every run, from the member's name.
+    /// The share of the interval after which the second check starts, from a half to the whole, so that members that
+    /// were registered together aren't probed in lockstep. Derived from the member's name, so it is the same in every
+    /// run.
     fn jitter(&self) -> f64 {
         let mut hasher = DefaultHasher::new();
         self.key.hash(&mut hasher);
@@ -332,7 +333,7 @@ mod tests {
 
     use super::*;
 
-    /// A member that does what the test says, and keeps when it was asked.
+    /// A member with scripted probe results, which records the probes.
     #[derive(Debug, Default)]
     struct ScriptedProbe {
         answers: Mutex<HashMap<SocketAddr, ScriptedAnswer>>,
@@ -358,7 +359,7 @@ mod tests {
             }
         }
 
-        /// Reach probes are not kept: they are no checks.
+        /// Reach probes are not recorded: they are not checks.
         fn reach(&self, target: ProbeTarget) -> BoxFuture<'static, io::Result<()>> {
             match self.answers.lock().unwrap().get(&target.address).copied().unwrap_or(ScriptedAnswer::Well) {
                 ScriptedAnswer::Well | ScriptedAnswer::Panics => async { Ok(()) }.boxed(),
@@ -389,7 +390,7 @@ mod tests {
             self.probe.answers.lock().unwrap().insert(member.address, answer);
         }
 
-        /// The next event, when it came and which probe of its address it followed.
+        /// The next event, its time, and which probe of its address it followed.
         async fn event(&mut self) -> (Duration, HealthEvent) {
             loop {
                 let (at, event) = self.any_event().await;
@@ -400,7 +401,7 @@ mod tests {
             }
         }
 
-        /// The next event, also one that says of the reach alone.
+        /// The next event, including changes of reach only.
         async fn any_event(&mut self) -> (Duration, HealthEvent) {
             let event = self.events.recv().await.expect("an event");
             (self.start.elapsed(), event)
@@ -536,7 +537,7 @@ mod tests {
         assert_eq!(bench.asked(member(1).address).len() - before, 3, "the new threshold holds");
     }
 
-    /// What a client's connection meets is known at once, and again within a second, whatever the thresholds say.
+    /// A client's failed connection is detected at once, and its end within a second, whatever the thresholds.
     #[tokio::test(start_paused = true)]
     async fn a_failed_dial_starts_reach_probes_until_one_succeeds() {
         let mut bench = TestProber::start();

@@ -1,5 +1,5 @@
-//! What Atlas' API stores of projects and clusters and the plan does not need. It is separate from their records, so that a change
-//! of it leaves what the config says of a project or a cluster in force.
+//! Attributes of projects and clusters that Atlas' API stores and the plan does not need. They are separate from the
+//! records of projects and clusters, so that changing them does not replace the config's record.
 
 use std::collections::BTreeMap;
 
@@ -9,26 +9,26 @@ use serde_json::Value;
 use super::state::{Tags, Timestamp};
 use crate::model::{ClusterName, VpceId};
 
-/// The setting by which a project opts in to connection strings that are made by name; off by default.
+/// The setting by which a project opts in to connection strings that are created by name; off by default.
 pub const NAMED_STRINGS_SETTING: &str = "privateEndpointConnectionStringsEnabled";
 
-/// What a project was written to be, each as its fields are named in Atlas' API. Absent: the default.
+/// The written attributes of a project, named as in Atlas' API. Missing: the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProjectProfile {
-    /// The organization that it was made in.
+    /// The organization that it was created in.
     pub org: Option<String>,
     /// Its tags.
     pub tags: Tags,
-    /// Whether it was made with the default alert settings.
+    /// Whether it was created with the default alert settings.
     pub default_alerts: Option<bool>,
-    /// Those of its settings that were changed.
+    /// Changed settings.
     pub settings: BTreeMap<String, bool>,
     /// Whether Atlas sets the threshold of slow operations.
     pub managed_slow_ms: Option<bool>,
 }
 
-/// What a cluster was written to be, by the names of the fields in Atlas' API. Absent: the default.
+/// The written attributes of a cluster, named as in Atlas' API. Missing: the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterProfile {
@@ -38,7 +38,7 @@ pub struct ClusterProfile {
     pub process_args: BTreeMap<String, Value>,
 }
 
-/// A database user as Atlas' API shows it. Its password is not kept: the databases behind the gateway have their own users.
+/// A database user of Atlas' API. Its password is not stored: the databases behind the gateway have their own users.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatabaseUser {
     /// Its fields, by their names in Atlas' API.
@@ -47,7 +47,7 @@ pub struct DatabaseUser {
     pub delete_after: Option<Timestamp>,
 }
 
-/// Where connection strings that were made by name are in their life, as Atlas says it.
+/// The state of connection strings that were created by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum StringsStatus {
@@ -55,12 +55,12 @@ pub enum StringsStatus {
     Pending,
     /// Published.
     Available,
-    /// They could not be published.
+    /// Publishing failed.
     Failed,
 }
 
 impl StringsStatus {
-    /// Atlas' word for it.
+    /// Atlas' name of the state.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {
@@ -71,26 +71,26 @@ impl StringsStatus {
     }
 }
 
-/// Connection strings that lead through chosen endpoints alone.
+/// Connection strings that use chosen endpoints only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedStringsRecord {
     /// The cluster.
     pub cluster: ClusterName,
-    /// Their name, which is in no host name.
+    /// Their name; it is not part of host names.
     pub name: String,
     /// The part of their host names that is unique in the project.
     pub slug: String,
     /// The endpoints that were chosen last.
     pub endpoints: Vec<VpceId>,
-    /// Whether the load balancer spreads the connections.
+    /// Whether they are load-balanced.
     pub optimized: bool,
-    /// The endpoints that the strings in force lead through: after a change, those from before until it is through.
+    /// The endpoints of the published strings: during a change, those from before it.
     pub published: Option<Vec<VpceId>>,
-    /// Where they are in their life.
+    /// Their state.
     pub status: StringsStatus,
-    /// When they were made.
+    /// When they were created.
     pub created: Timestamp,
-    /// When they were changed, or their state was entered.
+    /// When they were changed, or entered their state.
     pub updated: Timestamp,
     /// Why they failed.
     pub error: Option<String>,

@@ -14,8 +14,8 @@ impl Inventory {
         self.cloud_endpoints.iter().filter(move |(key, _)| key.0 == *service)
     }
 
-    /// A private endpoint with its subnet: the one that contains its address, of a network in its service's region. `None`: there
-    /// is no such subnet.
+    /// A private endpoint with its subnet: the one that contains its address, in a network of its service's region.
+    /// `None` if there is none.
     #[must_use]
     pub fn in_network(&self, key: &CloudEndpointKey) -> Option<InterfaceEndpoint> {
         let (own, service) = (self.cloud_endpoints.get(key)?, &self.cloud_services.get(&key.0)?.service);
@@ -35,11 +35,10 @@ impl Inventory {
         own.filter_map(|(key, _)| self.in_network(key))
     }
 
-    /// Why a private endpoint cannot be connected; `None`: it can.
+    /// Why a private endpoint can't be connected; `None`: it can.
     ///
-    /// Its address is in no network of its cloud and region. Where there is no network of that cloud at all, there is
-    /// nothing to compare with, and Atlas' record alone goes on. Source: Atlas, *Troubleshoot Private Endpoint Connection
-    /// Issues*.
+    /// Its address is in no network of its cloud and region. If the config has no network of that cloud, this is not
+    /// checked. Source: Atlas, *Troubleshoot Private Endpoint Connection Issues*.
     pub(in super::super) fn why_not_found(&self, key: &CloudEndpointKey) -> Option<String> {
         let (name, ip) = (&key.1, self.cloud_endpoints.get(key)?.ip);
         let cloud = self.cloud_services.get(&key.0)?.service.region.cloud()?;

@@ -1,5 +1,6 @@
-//! Private endpoints on Azure (Private Link) and Google Cloud (Private Service Connect), as Atlas' API has them. Their endpoint
-//! services are [`ServiceRecord`](super::ServiceRecord)s, apart from those of AWS, so that EC2's API sees none.
+//! Private endpoints on Azure (Private Link) and Google Cloud (Private Service Connect) in Atlas' API. Their endpoint
+//! services are [`ServiceRecord`](super::ServiceRecord)s, separate from those of AWS, so that EC2's API does not list
+//! them.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::state::{ServiceState, Timestamp};
 use crate::model::{Cloud, InterfaceEndpoint, Region, VpceId, VpceServiceId};
 
-/// A private endpoint's service, and what Atlas calls the endpoint: Azure's resource id, or the name of Google's forwarding rule.
+/// A private endpoint's service, and Atlas' id of the endpoint: Azure's resource id, or the name of Google's forwarding
+/// rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloudEndpointKey(pub VpceServiceId, pub String);
 
-/// Saved without the first slash of a resource id: no segment of a key of the state store is empty.
+/// Saved without the leading slash of a resource id, as no segment of a key may be empty.
 impl fmt::Display for CloudEndpointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.0, self.1.trim_start_matches('/'))
@@ -39,22 +41,22 @@ pub struct CloudEndpoint {
     pub ip: IpAddr,
     /// The project of Google's forwarding rule; `None`: Azure.
     pub gcp_project: Option<String>,
-    /// Where it is in its life.
+    /// Its state.
     pub state: ServiceState,
-    /// When that began.
+    /// When it entered its state.
     pub since: Timestamp,
     /// Why it failed.
     pub error: Option<String>,
 }
 
 impl CloudEndpoint {
-    /// One that is to be connected.
+    /// A new endpoint, to be connected.
     #[must_use]
     pub fn new(ip: IpAddr, gcp_project: Option<String>) -> Self {
         Self { ip, gcp_project, state: ServiceState::Initiating, since: Timestamp::default(), error: None }
     }
 
-    /// The endpoint of the config, by its key.
+    /// An endpoint of the config, by its key.
     pub(super) fn of_config(endpoint: &InterfaceEndpoint) -> Option<(CloudEndpointKey, Self)> {
         let key = CloudEndpointKey(endpoint.service.service().clone(), endpoint.id.atlas().to_owned());
         let project = endpoint.id.as_str().split('/').nth(1).filter(|_| endpoint.id.cloud() == Some(Cloud::Gcp));
@@ -62,7 +64,7 @@ impl CloudEndpoint {
         Some((key, Self { state: ServiceState::Available, ..own }))
     }
 
-    /// Its id in its cloud; `None` where its names cannot make one.
+    /// Its id in its cloud; `None` if its name does not give one.
     #[must_use]
     pub fn id(&self, region: &Region, name: &str) -> Option<VpceId> {
         match &self.gcp_project {

@@ -24,7 +24,7 @@ fn a_key_is_saved_without_empty_segments_and_read_again() {
     assert!("rule".parse::<CloudEndpointKey>().is_err() && "65f/rule".parse::<CloudEndpointKey>().is_err());
 }
 
-/// The same rule as on AWS: what the API made is kept beside what the config says now.
+/// The same rule as on AWS: objects of the API are kept besides the config's current ones.
 #[test]
 fn an_endpoint_that_the_api_added_leaves_its_service_and_its_siblings_to_the_config() {
     let base = inventory(CLOUDS);

@@ -1,10 +1,10 @@
-//! Private endpoint connection strings that were made by name, `privateEndpointConnectionStrings` of Atlas' API.
+//! Private endpoint connection strings that were created by name, `privateEndpointConnectionStrings` of Atlas' API.
 
 use super::{EndpointRecord, Inventory, NamedStringsRecord, Pair};
 use crate::model::{EndpointState, NamedStrings, ProjectId, Region, VpceId};
 
 impl Inventory {
-    /// Those that are published.
+    /// The published strings.
     pub(super) fn published_strings(&self) -> impl Iterator<Item = NamedStrings> + '_ {
         self.named_strings.iter().filter_map(|(Pair(project, _), record)| {
             let endpoints = record.published.clone()?;
@@ -13,7 +13,7 @@ impl Inventory {
         })
     }
 
-    /// Whether a chosen endpoint is between two states, so that it isn't known yet what the strings lead to.
+    /// Whether a chosen endpoint is changing state, so that the strings can't be computed yet.
     pub(in crate::control) fn chosen_endpoints_change(&self, record: &NamedStringsRecord) -> bool {
         record.endpoints.iter().filter_map(|id| self.endpoints.get(id)).any(EndpointRecord::is_joining)
     }
@@ -44,7 +44,7 @@ impl Inventory {
         ))
     }
 
-    /// The region of a private endpoint of a project, `None` where its services have no such endpoint.
+    /// The region of a project's private endpoint; `None` if its services have no such endpoint.
     pub(in crate::control) fn private_endpoint_region(&self, project: &ProjectId, id: &VpceId) -> Option<&Region> {
         let here = self.registrations.iter().filter(|(key, registration)| key.1 == *id && !registration.deleting);
         let services = here.filter_map(|(key, _)| self.services.get(&key.0));

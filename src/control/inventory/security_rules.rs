@@ -1,7 +1,7 @@
-//! Rules of security groups as EC2 keeps them: one protocol, one range of ports, one far side each.
+//! Rules of security groups in EC2's form: each with one protocol, one range of ports and one peer.
 //!
-//! What of them concerns TCP becomes the plan's [`crate::model::PortRule`]s; the others are kept and shown, and have no effect,
-//! as every flow here is TCP. Source: Amazon EC2 API Reference, *SecurityGroupRule*.
+//! Rules for TCP become the plan's [`crate::model::PortRule`]s. The others are stored and shown without effect, as
+//! every flow here is TCP. Source: Amazon EC2 API Reference, *SecurityGroupRule*.
 
 use std::fmt;
 use std::str::FromStr;
@@ -71,15 +71,15 @@ impl FromStr for Protocol {
     }
 }
 
-/// The far side of a rule.
+/// The peer of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RulePeer {
     /// A network.
     Network(IpNet),
-    /// The interfaces and instances that carry this security group.
+    /// The interfaces and instances with this security group.
     Group(SecurityGroupId),
-    /// A prefix list; none has entries here, so it stands for no address.
+    /// A prefix list; it has no entries here, so it matches no address.
     PrefixList(String),
 }
 
@@ -93,19 +93,19 @@ impl fmt::Display for RulePeer {
     }
 }
 
-/// What a rule says; two rules of one group and direction that say the same are duplicates.
+/// The content of a rule; two rules of one group and direction with equal content are duplicates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleTerms {
     /// The protocol.
     pub protocol: Protocol,
     /// TCP and UDP: the first and the last port; ICMP: type and code, -1 for any; `None`: all.
     pub ports: Option<(i32, i32)>,
-    /// The far side.
+    /// The peer.
     pub peer: RulePeer,
 }
 
 impl RuleTerms {
-    /// The TCP ports that it concerns.
+    /// The TCP ports that it applies to.
     pub(super) fn tcp_ports(&self) -> Option<PortRange> {
         match (self.protocol, self.ports) {
             (Protocol::All, _) | (Protocol::Tcp, None) => PortRange::new(1, u16::MAX),
@@ -131,11 +131,11 @@ impl fmt::Display for RuleTerms {
 pub struct RuleRecord {
     /// Its id.
     pub id: SecurityRuleId,
-    /// Which way it looks.
+    /// Its direction.
     pub direction: Direction,
-    /// What it says.
+    /// Its content.
     pub terms: RuleTerms,
-    /// What it is for.
+    /// Its description.
     pub description: Option<String>,
 }
 

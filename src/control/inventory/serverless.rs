@@ -1,7 +1,7 @@
 //! Serverless instances with their one private endpoint each, and the private endpoints of Online Archives.
 //!
-//! To the plan each is a separate project: a cluster behind a load balancer that no other cluster shares. Atlas shows
-//! them under the project that they belong to, with separate API calls.
+//! For the plan each is a separate project: a cluster behind a load balancer of its own. Atlas shows them under the
+//! project that they belong to, with separate API calls.
 
 use std::net::SocketAddr;
 
@@ -18,34 +18,35 @@ use crate::model::{
 /// A serverless instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerlessRecord {
-    /// What it is made of: `mongos` behind one optimized string.
+    /// Its processes: `mongos` behind one optimized string.
     pub cluster: Cluster,
-    /// The project that the plan sees it as.
+    /// Its project in the plan.
     pub home: ProjectId,
     /// Its region.
     pub region: Region,
-    /// What it is doing.
+    /// Its state.
     pub state: ClusterState,
-    /// Since when.
+    /// When it entered its state.
     pub since: Timestamp,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
     /// Its private endpoint.
     pub endpoint: Option<ServerlessEndpoint>,
 }
 
-/// The private endpoint of a serverless instance: an endpoint service, and later the interface endpoint that leads there.
+/// The private endpoint of a serverless instance: an endpoint service, and later the interface endpoint connected to
+/// it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerlessEndpoint {
     /// Its id in Atlas.
     pub id: String,
-    /// A remark.
+    /// A comment.
     pub comment: String,
     /// The service to connect to.
     pub service: EndpointService,
-    /// How far Atlas has come with the service.
+    /// The state of the service.
     pub state: Reservation,
-    /// Since when; once an interface endpoint is named, since that.
+    /// When it entered its state, or when the interface endpoint was set.
     pub since: Timestamp,
     /// The interface endpoint.
     pub claimed: Option<VpceId>,
@@ -53,11 +54,11 @@ pub struct ServerlessEndpoint {
     pub error: Option<String>,
 }
 
-/// How far Atlas has come with the service of a serverless instance's private endpoint.
+/// The state of the service of a serverless instance's private endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reservation {
-    /// Atlas makes the service.
+    /// The service is being created.
     ReservationRequested,
     /// The service is available.
     Reserved,
@@ -66,13 +67,13 @@ pub enum Reservation {
 }
 
 impl ServerlessRecord {
-    /// The service that interface endpoints may lead to.
+    /// The service, once interface endpoints may connect to it.
     pub(super) fn service(&self) -> Option<&EndpointService> {
         let own = self.endpoint.as_ref().filter(|own| own.state == Reservation::Reserved);
         own.map(|own| &own.service)
     }
 
-    /// What the plan makes of it.
+    /// Its project in the plan.
     pub(super) fn project(&self, access_list: &CidrSet) -> Project {
         Project {
             id: self.home.clone(),
@@ -88,22 +89,22 @@ impl ServerlessRecord {
 /// An interface endpoint that a project uses for its Online Archives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiveEndpoint {
-    /// A remark.
+    /// A comment.
     pub comment: String,
-    /// The endpoint's region and DNS name, when they were said.
+    /// The endpoint's region and DNS name, if given.
     pub customer: Option<(Region, String)>,
     /// When it was added.
     pub since: Timestamp,
-    /// Being removed.
+    /// Whether it is being removed.
     pub deleting: bool,
     /// Why it failed.
     pub error: Option<String>,
-    /// Where the archives of its region really listen.
+    /// The addresses of its region's archives.
     pub backends: Vec<SocketAddr>,
 }
 
-/// The endpoint services of Online Archives, one a region and everybody's. Source: Atlas, *Set Up a Private Endpoint for
-/// a Federated Database Instance*.
+/// The endpoint services of Online Archives: one per region, shared by all customers. Source: Atlas, *Set Up a Private
+/// Endpoint for a Federated Database Instance*.
 pub const ARCHIVE_SERVICES: [(&str, &str); 11] = [
     ("us-east-1", "vpce-svc-00e311695874992b4"),
     ("us-west-2", "vpce-svc-09d86b19e59d1b4bb"),
@@ -125,13 +126,13 @@ pub fn archive_region(id: &VpceServiceId) -> Option<Region> {
     region.parse().ok()
 }
 
-/// 24 hex digits that follow from a text.
+/// 24 hex digits derived from a text.
 pub(in super::super) fn derived_id(text: &str) -> ProjectId {
     derived_digits(text)[..24].parse().expect("24 hex digits are a project's id")
 }
 
 impl Inventory {
-    /// The projects that the plan sees serverless instances and Online Archives as.
+    /// The projects in the plan of serverless instances and Online Archives.
     pub(super) fn hidden_projects(&self) -> Vec<Project> {
         let instances = self.serverless.iter().filter(|(_, record)| record.state != ClusterState::Deleting);
         let instances = instances.map(|(key, record)| {
@@ -141,7 +142,7 @@ impl Inventory {
         instances.chain(self.archive_projects()).collect()
     }
 
-    /// One for every region where an interface endpoint leads to the Online Archives' service.
+    /// One project for every region with an interface endpoint to the Online Archives' service.
     fn archive_projects(&self) -> impl Iterator<Item = Project> + '_ {
         ARCHIVE_SERVICES.iter().filter_map(|(region, id)| {
             let (region, id): (Region, VpceServiceId) = (region.parse().ok()?, id.parse().ok()?);
@@ -171,7 +172,7 @@ impl Inventory {
             remote_regions: Vec::new(),
             ip_address_types: IpAddressType::default(),
             source_addresses: Vec::new(),
-            // Federated database instances listen on MongoDB's own port.
+            // Federated database instances listen on MongoDB's default port.
             ports: PortRange::new(27017, 65535).expect("27017 to 65535 is a range"),
             target_limit: DEFAULT_TARGET_LIMIT,
             attributes: Attributes::default(),
@@ -186,7 +187,7 @@ impl Inventory {
         }
     }
 
-    /// The networks of the endpoint services' VPCs that there are.
+    /// The networks of all endpoint services' VPCs.
     pub(in super::super) fn service_networks(&self) -> CidrSet {
         let mut nets = Vec::new();
         let own = self.project_services().flat_map(|record| record.service.cidrs.iter());
@@ -199,7 +200,7 @@ impl Inventory {
     }
 }
 
-/// A sharded cluster behind one optimized string. `None` when the region has no zone `a`, which all have.
+/// A sharded cluster behind one optimized string. `None` when the region has no zone `a`, which does not occur.
 pub(in super::super) fn mongos(
     name: ClusterName,
     label: Label,

@@ -1,4 +1,4 @@
-//! In which state what is in the inventory is, and since when.
+//! States of objects, and times.
 
 use std::collections::BTreeMap;
 
@@ -13,50 +13,50 @@ pub type Tags = BTreeMap<String, String>;
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Now, by the system's clock: what is waited for goes on after a restart.
+    /// The current system time; not monotonic, so that waits continue over a restart.
     #[must_use]
     pub fn now() -> Self {
         let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
         Self(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// This moment and `wait` more.
+    /// The time `wait` after this one.
     #[must_use]
     pub fn plus(self, wait: std::time::Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The time from this moment to a later one; none to an earlier one.
+    /// The time until `later`; zero if that has passed.
     #[must_use]
     pub fn until(self, later: Self) -> std::time::Duration {
         std::time::Duration::from_millis(later.0.saturating_sub(self.0))
     }
 }
 
-/// Where an endpoint service is in its life, as Atlas says it.
+/// The state of an endpoint service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ServiceState {
-    /// Atlas makes the load balancer and the VPC's resources.
+    /// Atlas creates the load balancer and the VPC's resources.
     Initiating,
     /// Ready for interface endpoints.
     Available,
-    /// It is available, and its supported regions are being changed. Atlas shows `INITIATING`.
+    /// Available, while its supported regions are being changed. Atlas shows `INITIATING`.
     Updating,
-    /// It could not be made.
+    /// Creation failed.
     Failed,
     /// Being removed.
     Deleting,
 }
 
 impl ServiceState {
-    /// Whether interface endpoints may lead to it.
+    /// Whether interface endpoints may connect to it.
     #[must_use]
     pub fn stands(self) -> bool {
         matches!(self, Self::Available | Self::Updating)
     }
 
-    /// Atlas' word for it.
+    /// Atlas' name of the state.
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -1,10 +1,10 @@
-//! Clusters that take endpoints in or give them back.
+//! Clusters that add or remove endpoints.
 
 use super::{EndpointRecord, Inventory, Pair, ServiceState, Timestamp};
 use crate::model::{ClusterName, ProjectId, Region, VpceServiceId};
 
 impl Inventory {
-    /// Clusters in `region` take an endpoint in, or give one back: they are `UPDATING` until that is done.
+    /// Marks the clusters of the service's region as `UPDATING` while they add or remove an endpoint.
     pub(in crate::control) fn update_clusters(&mut self, service: &VpceServiceId, now: Timestamp) {
         let Some(record) = self.project_service(service) else { return };
         let (project, region) = (&record.project, &record.service.region);
@@ -15,7 +15,7 @@ impl Inventory {
         self.updates.extend(keys.into_iter().map(|key| (key, now)));
     }
 
-    /// Whether an endpoint of one of the cluster's regions is between two states, so that its update can't end.
+    /// Whether an endpoint in a region of the cluster is changing state, so that its update can't end.
     pub(in crate::control) fn endpoints_change(&self, Pair(project, name): &Pair<ProjectId, ClusterName>) -> bool {
         let regions: Vec<Region> = self
             .clusters
@@ -34,7 +34,7 @@ impl Inventory {
         on_aws || self.cloud_endpoints.iter().any(|(key, own)| is_own(&key.0) && changes(own.state))
     }
 
-    /// What a project or a cluster had goes with it.
+    /// Removes the attributes of a removed project or cluster.
     pub(in crate::control) fn forget_cluster(&mut self, key: &Pair<ProjectId, ClusterName>) {
         self.cluster_profiles.remove(key);
         self.updates.remove(key);

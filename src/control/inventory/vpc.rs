@@ -12,35 +12,35 @@ use crate::model::{
     derived_digits,
 };
 
-/// A VPC with what EC2 says of it, its subnets and its groups beside the model.
+/// A VPC with its EC2 attributes, and those of its subnets and groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VpcRecord {
     /// The VPC.
     pub vpc: Vpc,
     /// Tags by resource id: the VPC's own, its subnets', its groups'.
     pub tags: BTreeMap<String, Tags>,
-    /// What its groups are for.
+    /// Descriptions of its groups.
     pub descriptions: BTreeMap<SecurityGroupId, String>,
-    /// The rules of its groups; the groups themselves have none here, see `planned_vpc`.
+    /// The rules of its groups; the groups in `vpc` have none, see `planned_vpc`.
     #[serde(default)]
     pub rules: BTreeMap<SecurityGroupId, Vec<RuleRecord>>,
-    /// Attributes of its subnets that were changed.
+    /// Changed attributes of its subnets.
     #[serde(default)]
     pub subnet_attributes: BTreeMap<SubnetId, SubnetAttributes>,
-    /// `enableNetworkAddressUsageMetrics`; shown, without effect.
+    /// `enableNetworkAddressUsageMetrics`; without effect.
     #[serde(default)]
     pub usage_metrics: bool,
 }
 
-/// Attributes of a subnet that matter to instances; none runs here, so they are kept and shown. Source: Amazon EC2 API
-/// Reference, *ModifySubnetAttribute*.
+/// Attributes of a subnet that concern instances. There are no instances, so they have no effect. Source: Amazon EC2
+/// API Reference, *ModifySubnetAttribute*.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubnetAttributes {
     /// Instances get a public IPv4 address.
     pub map_public_ip_on_launch: bool,
-    /// The DNS resolver makes IPv6 addresses for names that have IPv4 alone.
+    /// The DNS resolver synthesizes IPv6 addresses for names with IPv4 addresses only.
     pub enable_dns64: bool,
-    /// Host names of instances are of their id (`resource-name`), not of their address (`ip-name`).
+    /// Host names of instances contain their id (`resource-name`), not their address (`ip-name`).
     pub resource_names: bool,
     /// DNS answers such names with A records.
     pub resource_name_a_record: bool,
@@ -51,12 +51,12 @@ pub struct SubnetAttributes {
     pub assign_ipv6_address_on_creation: bool,
 }
 
-/// The ids of a VPC's or a subnet's IPv6 networks as EC2 knows them: nothing of them is saved, they follow from what they are of.
+/// The association id of a VPC's or a subnet's IPv6 network. Derived from their ids, so it is not saved.
 fn association_id(kind: &str, of: &impl std::fmt::Display, net: Ipv6Net) -> String {
     format!("{kind}-cidr-assoc-0{}", &derived_digits(&format!("{of}/{net}"))[..16])
 }
 
-/// The id by which EC2 knows a subnet's IPv6 network, with the network; `None`: it has none.
+/// A subnet's IPv6 network with its association id; `None`: it has none.
 #[must_use]
 pub fn ipv6_association_of(subnet: &Subnet) -> Option<(String, Ipv6Net)> {
     match subnet.cidr_of(IpFamily::Ipv6)? {
@@ -66,7 +66,7 @@ pub fn ipv6_association_of(subnet: &Subnet) -> Option<(String, Ipv6Net)> {
 }
 
 impl VpcRecord {
-    /// A VPC with the rules of its groups, and nothing else that EC2 says.
+    /// A VPC with the rules of its groups, and default attributes.
     #[must_use]
     pub fn new(vpc: Vpc) -> Self {
         let mut record = Self {
@@ -81,7 +81,7 @@ impl VpcRecord {
         record
     }
 
-    /// The VPC's IPv6 networks, with the ids by which EC2 knows them.
+    /// The VPC's IPv6 networks, with their association ids.
     #[must_use]
     pub fn ipv6_associations(&self) -> Vec<(String, Ipv6Net)> {
         let of_net = |net: &IpNet| match net {
@@ -104,13 +104,13 @@ impl VpcRecord {
 }
 
 impl VpcRecord {
-    /// The rules of a group, in the order in which they were added.
+    /// The rules of a group, in the order of their addition.
     pub fn rules_of(&self, group: &SecurityGroupId) -> &[RuleRecord] {
         self.rules.get(group).map_or(&[], Vec::as_slice)
     }
 
-    /// Takes over the rules that the groups of the config, or of a state that an earlier version saved, have: each network and
-    /// each group becomes a separate rule, with an id that is derived from its content.
+    /// Takes the rules from the groups of a config, or of a state that an earlier version saved: each network and each
+    /// group becomes a separate rule, with an id derived from its content.
     pub(super) fn adopt_rules(&mut self) {
         for (id, group) in &mut self.vpc.security_groups {
             let sides = [(Direction::Ingress, &mut group.ingress), (Direction::Egress, &mut group.egress)];
@@ -118,7 +118,7 @@ impl VpcRecord {
                 let own = self.rules.entry(id.clone()).or_default();
                 for rule in std::mem::take(rules) {
                     let (first, last) = (i32::from(rule.ports.first().get()), i32::from(rule.ports.last().get()));
-                    // The config knows TCP alone: all of its ports are everything that there is.
+                    // The config has TCP only: all its ports mean all traffic.
                     let (protocol, ports) = match (first, last) {
                         (1, 65_535) => (Protocol::All, None),
                         ports => (Protocol::Tcp, Some(ports)),
@@ -136,7 +136,7 @@ impl VpcRecord {
         }
     }
 
-    /// The VPC for the plan: with its groups' rules for TCP, one rule for each range of ports.
+    /// The VPC for the plan: with its groups' rules for TCP, one for each range of ports.
     pub(super) fn planned_vpc(&self) -> Vpc {
         let mut vpc = self.vpc.clone();
         for (id, group) in &mut vpc.security_groups {
@@ -171,7 +171,7 @@ fn port_rules<'a>(records: impl Iterator<Item = &'a RuleRecord>) -> Vec<PortRule
     merged.into_iter().map(rule).collect()
 }
 
-/// The id of a rule that the config names: it has none there, and keeps its own from start to start.
+/// The id of a rule of the config, derived from its content, so that it does not change between starts.
 fn derived_rule_id(text: &str) -> SecurityRuleId {
     format!("sgr-0{}", &derived_digits(text)[..16]).parse().expect("17 hex digits make an id")
 }

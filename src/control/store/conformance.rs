@@ -1,7 +1,6 @@
-//! What every adapter of [`StateStore`] must do, run against each of them.
+//! Tests that every implementation of [`StateStore`] must pass.
 //!
-//! The tests take nothing for granted that a store with other writers, as etcd is, does not give: revisions have gaps and
-//! do not begin with 0.
+//! The tests allow for stores with other writers, like etcd: revisions have gaps and do not begin at 0.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use super::{
     Revision, StateKey, StateStore, StoreError, Txn, WatchEnd,
 };
 
-/// Runs `$test` as a separate test against every adapter.
+/// Runs `$test` as a separate test against every implementation.
 macro_rules! for_every_adapter {
     ($($name:ident => $test:ident;)*) => {
         mod memory {
@@ -202,7 +201,7 @@ async fn lagging(store: Arc<dyn StateStore>) {
     assert!(!seen.is_empty() && seen.len() < commits.len() && commits.starts_with(&seen), "{seen:?}");
 }
 
-/// etcd compacts on request, or as configured: `etcd_tests` has that.
+/// etcd compacts on request or as configured: see `etcd_tests`.
 #[tokio::test]
 async fn a_watch_of_what_is_forgotten_is_refused() {
     let directory = tempfile::tempdir().unwrap();
@@ -292,7 +291,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![9 => commit, 1 => Just(Step::Reopen)]
 }
 
-/// Runs `steps` against a store and the plainest model of it, and compares after each.
+/// Runs `steps` against a store and a simple model of it, and compares them after each.
 async fn follows_the_model(steps: Vec<Step>, open: impl AsyncFn(Option<Arc<dyn StateStore>>) -> Arc<dyn StateStore>) {
     let mut store = open(None).await;
     let mut model: BTreeMap<StateKey, (Vec<u8>, Revision)> = BTreeMap::new();

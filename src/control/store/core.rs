@@ -1,4 +1,4 @@
-//! What the adapters share: whether a transaction may be, the latest commits, and the watchers.
+//! Common parts of the implementations: validation of transactions, the latest commits, and the watchers.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -9,21 +9,21 @@ use super::{
     Txn, Watch,
 };
 
-/// Commits that are remembered for a watch that begins in the past.
+/// Number of commits kept for watches that start in the past.
 pub(super) const HISTORY_COMMITS: usize = 256;
 
-/// Commits that a watcher may leave unread before it has lagged.
+/// Number of unread commits after which a watcher has lagged.
 pub(super) const WATCH_CAPACITY: usize = 256;
 
 /// The document, the latest commits and the watchers.
 ///
-/// A change comes in two steps, so that an adapter can make it durable in between: [`Core::prepare`] decides and changes
-/// nothing, [`Core::publish`] makes the new document the one that is read. The adapter lets no other change between.
+/// A change has two steps, so that an implementation can make it durable in between: [`Core::prepare`] decides and
+/// changes nothing, [`Core::publish`] makes the new document the current one. No other change may happen in between.
 #[derive(Debug, Default)]
 pub(super) struct Core {
     document: Document,
     history: VecDeque<Commit>,
-    /// The latest commit that `history` does not have.
+    /// The latest commit that is no longer in `history`.
     forgotten: Revision,
     watchers: Vec<Watcher>,
 }
@@ -44,7 +44,7 @@ impl Core {
         &self.document
     }
 
-    /// The commit that `txn` comes to, `skipped` revisions after the next one; `None` when it changes nothing.
+    /// The commit for `txn`, `skipped` revisions after the next one; `None` when it changes nothing.
     pub(super) fn prepare(&self, txn: Txn, skipped: u64) -> Result<Option<Commit>, StoreError> {
         check(&txn)?;
         let entries = &self.document.entries;
@@ -66,7 +66,7 @@ impl Core {
         Ok((!changes.is_empty()).then_some(Commit { revision, changes }))
     }
 
-    /// Makes `document`, which `commit` led to, the one that is read, and sends the commit to the watchers.
+    /// Makes `document`, the result of `commit`, the current one, and sends the commit to the watchers.
     pub(super) fn publish(&mut self, document: Document, commit: Commit) {
         self.document = document;
         self.watchers.retain(|watcher| match filter(&commit, &watcher.prefix, watcher.after) {
@@ -92,7 +92,7 @@ impl Core {
     }
 }
 
-/// Refuses a transaction that no adapter takes.
+/// Refuses a transaction that exceeds the limits or is invalid.
 pub(super) fn check(txn: &Txn) -> Result<(), StoreError> {
     let bytes = txn.puts.iter().map(|(key, value)| key.as_str().len() + value.len()).sum::<usize>()
         + txn.deletes.iter().map(|key| key.as_str().len()).sum::<usize>();

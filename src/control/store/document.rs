@@ -1,4 +1,4 @@
-//! The key space at one revision, and the JSON document that it is saved as.
+//! The key space at one revision, and its JSON form.
 //!
 //! ```text
 //! {"format":2,"revision":7,"entries":{
@@ -6,9 +6,9 @@
 //! "some/bytes":{"revision":7,"base64":"AP8="}
 //! },"sha256":"…"}
 //! ```
-//!
-//! A value that is JSON is stored as it was given, byte for byte; any other value is in base64. The SHA-256 is that of
-//! all bytes before `"sha256"`, and what follows them has one form only, so that any cut or changed byte is found. That
+//! A value that is JSON is stored byte for byte; any other value is in base64. The SHA-256 covers all bytes before
+//! `"sha256"`, and the rest has one form only, so any truncated or changed byte is detected. The first line is the same
+//! in every later format.
 //! line is the same in every later format.
 
 use std::collections::BTreeMap;
@@ -23,13 +23,13 @@ use serde_json::value::RawValue;
 
 use super::{Change, Commit, Entry, RangeView, Revision, StateKey, legacy};
 
-/// The format that is written, and the newest that is read. Format 1 is the one of [`legacy`].
+/// The format that is written, and the newest that is read. Format 1 is that of [`legacy`].
 const FORMAT: u32 = 2;
 
-/// Length of what follows the checked bytes: the checksum's field and the end of the document.
+/// Length of the rest after the checked bytes: the checksum field and the end of the document.
 const SEAL_LENGTH: usize = r#""sha256":""#.len() + 64 + "\"}\n".len();
 
-/// Why bytes are not a document that can be used.
+/// Why bytes are not a valid document.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A newer version of the program wrote it.
@@ -38,7 +38,7 @@ pub enum DecodeError {
         /// Its format.
         format: u32,
     },
-    /// It is not what was written.
+    /// It is damaged.
     #[error("it is damaged: {0}")]
     Damaged(&'static str),
 }
@@ -47,12 +47,12 @@ pub enum DecodeError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Document {
     pub(super) revision: Revision,
-    /// Values with the commits that wrote them last.
+    /// Values with the revision of their last write.
     pub(super) entries: BTreeMap<StateKey, (Bytes, Revision)>,
 }
 
 impl Document {
-    /// The entries whose keys begin with `prefix`.
+    /// The entries of `prefix`.
     pub(super) fn range(&self, prefix: &str) -> RangeView {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let entries = self.entries.range::<str, _>(from).take_while(|(key, _)| key.as_str().starts_with(prefix));
@@ -64,13 +64,13 @@ impl Document {
         RangeView { entries: entries.map(entry).collect(), revision: self.revision }
     }
 
-    /// Does what `commit` says.
+    /// Applies `commit`.
     pub(super) fn apply(&mut self, commit: &Commit) {
         self.revision = commit.revision;
         for change in &commit.changes {
             match change {
                 Change::Put { key, value } => {
-                    // A value may be a slice of something larger (a request's body); keep its bytes alone.
+                    // A value may be a slice of something larger (a request's body), which must not be kept.
                     let value = Bytes::copy_from_slice(value);
                     self.entries.insert(key.clone(), (value, commit.revision));
                 }
@@ -81,7 +81,7 @@ impl Document {
         }
     }
 
-    /// The document as it is saved.
+    /// Encodes the document.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut text = format!(r#"{{"format":{FORMAT},"revision":{},"entries":{{"#, self.revision);
@@ -102,11 +102,11 @@ impl Document {
     }
 }
 
-/// Reads a saved document, in this format or the one before it. Pure: whatever `bytes` are, it returns.
+/// Decodes a document, in this format or the one before it. Pure; returns for any input.
 ///
 /// # Errors
 ///
-/// [`DecodeError`] for everything that was not written by [`Document::encode`] or the program's earlier versions.
+/// [`DecodeError`] for anything that was not written by [`Document::encode`] or by an earlier version.
 pub fn decode(bytes: &[u8]) -> Result<Document, DecodeError> {
     if legacy::is_legacy(bytes) {
         return legacy::decode(bytes).map_err(DecodeError::Damaged);
@@ -141,7 +141,7 @@ pub fn decode(bytes: &[u8]) -> Result<Document, DecodeError> {
     Ok(document)
 }
 
-/// What every format has.
+/// The fields that every format has.
 #[derive(Deserialize)]
 struct Head {
     format: u32,
@@ -163,14 +163,15 @@ struct SavedEntry<'a> {
     base64: Option<String>,
 }
 
-/// `value` as text, when it is JSON without space around it. `null` would be read as a missing value, and is none.
+/// `value` as text, if it is JSON without surrounding space. `null` is excluded, as it would be read as a missing
+/// value.
 fn as_json(value: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(value).ok()?;
     let json: &RawValue = serde_json::from_str(text).ok()?;
     (json.get().len() == text.len() && text != "null").then_some(text)
 }
 
-/// What ends a document with this content.
+/// The end of a document with this content.
 fn seal(content: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, content);
     let mut seal = String::from(r#""sha256":""#);
@@ -244,7 +245,7 @@ mod tests {
         }
     }
 
-    /// `content` with the checksum that it should have.
+    /// `content` with its checksum.
     fn sealed(content: &str) -> Vec<u8> {
         format!("{content}{}", seal(content.as_bytes())).into_bytes()
     }

@@ -1,7 +1,7 @@
 //! The state in etcd: a transaction is one of etcd's, a revision is the cluster's.
 //!
-//! `etcd-client` spreads calls over all endpoints, so that a member that is stopped but still accepts connections goes on
-//! being asked. Here one member is asked at a time, the next one when it does not answer within [`ATTEMPT_TIMEOUT`].
+//! `etcd-client` spreads calls over all endpoints, including a member that is stopped but still accepts connections.
+//! Here one member is used at a time, and the next one if it does not answer within [`ATTEMPT_TIMEOUT`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,30 +26,29 @@ use super::{
     Watch,
 };
 
-/// How long one member may take to answer.
+/// Time limit for one member to answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After how long without a sign of life a member is asked for one, and how long that may take: a watch of a member that is
-/// gone without a word ends after both.
+/// Interval and time limit of HTTP/2 keepalive pings: a watch of a member that disappeared silently ends after both.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(1));
 
-/// How long a watch waits after no member answered.
+/// Delay before a watch retries when no member answered.
 const WATCH_RETRY: Duration = Duration::from_millis(500);
 
-/// The largest answer that is read. gRPC's default of 4 MiB is less than what a watch that catches up with a few large
-/// commits is sent at once.
+/// Maximum size of a response. gRPC's default of 4 MiB is too small for a watch that catches up with a few large
+/// commits at once.
 const LARGEST_ANSWER: usize = 64 << 20;
 
-/// Where etcd is, and who asks.
+/// Connection settings.
 #[derive(Debug, Clone, Default)]
 pub struct EtcdOptions {
     /// The members' client URLs; at least one.
     pub endpoints: Vec<String>,
     /// The prefix of every key; it ends with `/`.
     pub prefix: String,
-    /// The PEM certificate of the CA that signed the members'; `None`: the endpoints are `http:`.
+    /// The CA certificate in PEM form; `None`: the endpoints are `http:`.
     pub ca: Option<Vec<u8>>,
-    /// The PEM certificate and key that this client shows.
+    /// The client certificate and key in PEM form.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
     /// The user's name and password.
     pub user: Option<(String, String)>,
@@ -74,7 +73,7 @@ impl EtcdStore {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Etcd`] when none does, or when etcd does not let this client in.
+    /// [`OpenError::Etcd`] when no member answers, or when etcd refuses this client.
     pub async fn connect(options: EtcdOptions) -> Result<Self, OpenError> {
         let clients = options.endpoints.iter().map(|_| OnceCell::new()).collect();
         let members = Arc::new(Members { options, clients, current: AtomicUsize::new(0) });
@@ -84,28 +83,28 @@ impl EtcdStore {
     }
 }
 
-/// The cluster's members, of which one is asked.
+/// The cluster's members, one of which is used at a time.
 struct Members {
     options: EtcdOptions,
-    /// In the order of the endpoints; each connects when it is first asked.
+    /// In the order of the endpoints; each connects on first use.
     clients: Vec<OnceCell<Client>>,
-    /// The one that answered last.
+    /// The member that answered last.
     current: AtomicUsize,
 }
 
-/// Why no member did what it was asked.
+/// Why no member fulfilled a request.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// None answered.
+    /// No member answered.
     #[error("no etcd member answered ({0})")]
     NoAnswer(String),
-    /// One answered that it won't.
+    /// A member refused it.
     #[error("etcd refused: {0}")]
     Refused(#[source] Error),
 }
 
 impl Failure {
-    /// The failure of something that changed nothing.
+    /// The error of a request that changed nothing.
     fn unavailable(self) -> StoreError {
         StoreError::Unavailable { source: self.into() }
     }
@@ -135,7 +134,7 @@ impl Members {
         self.clients[index].get_or_try_init(connect).await.cloned()
     }
 
-    /// Asks one member after the other, beginning with the one that answered last.
+    /// Tries one member after the other, starting with the one that answered last.
     async fn ask<T, F>(&self, question: impl Fn(Client) -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Error>>,
@@ -158,7 +157,7 @@ impl Members {
         Err(Failure::NoAnswer(tried.join("; ")))
     }
 
-    /// A client of a member that has just answered a linearizable read, so that the cluster has a quorum.
+    /// A client of a member that has just answered a linearizable read, which proves a quorum.
     async fn serving(&self) -> Result<Client, Failure> {
         let prefix = &self.options.prefix;
         self.ask(|client| async move {
@@ -172,7 +171,7 @@ impl Members {
         format!("{}{key}", self.options.prefix)
     }
 
-    /// The key without the prefix; `None` for one that this program does not write.
+    /// The key without the prefix; `None` for a key that this program does not write.
     fn state_key(&self, pair: &KeyValue) -> Option<StateKey> {
         pair.key_str().ok()?.strip_prefix(&self.options.prefix)?.parse().ok()
     }
@@ -206,7 +205,7 @@ impl Members {
             .and_then(puts.chain(deletes).collect::<Vec<_>>())
             .or_else(found.collect::<Vec<_>>());
 
-        // Whatever fails before the transaction is sent has changed nothing.
+        // A failure before the transaction is sent changes nothing.
         let client = self.serving().await.map_err(Failure::unavailable)?;
         let answer = match timeout(ATTEMPT_TIMEOUT, client.kv_client().txn(sent)).await {
             Ok(Ok(answer)) => answer,
@@ -229,7 +228,8 @@ impl Members {
         Err(StoreError::Conflict { key, expected, found })
     }
 
-    /// Begins to watch after `after`, with the first answer that says something; `Err` in it: what is forgotten.
+    /// Starts a watch after `after` and waits for its first response; an inner `Err` is the revision up to which
+    /// commits are compacted.
     async fn open_watch(&self, prefix: &str, after: Revision) -> Result<Result<WatchStream, Revision>, Failure> {
         let from = &format!("{}{prefix}", self.options.prefix);
         let start = after.0.cast_signed().saturating_add(1);
@@ -255,7 +255,7 @@ impl Members {
         .await
     }
 
-    /// Passes commits on until the watch is dropped; takes another member when one stops answering.
+    /// Forwards commits until the watch is dropped; switches to another member when one stops answering.
     async fn pump(&self, mut stream: WatchStream, prefix: String, mut after: Revision, sender: WatchSender) {
         loop {
             while let Ok(Some(answer)) = stream.message().await
@@ -279,7 +279,7 @@ impl Members {
         }
     }
 
-    /// The commits of an answer: one answer may have several.
+    /// The commits of a response; one response may have several.
     fn commits(&self, answer: &WatchResponse) -> Vec<Commit> {
         let mut commits: Vec<Commit> = Vec::new();
         for event in answer.events() {
@@ -326,25 +326,25 @@ fn revision(number: i64) -> Revision {
     Revision(number.cast_unsigned())
 }
 
-/// The status code of gRPC, by its number: `etcd-client` does not export the type.
+/// The gRPC status code as a number: `etcd-client` does not export the type.
 fn code(error: &Error) -> Option<i32> {
     if let Error::GRpcStatus(status) = error { Some(status.code().into()) } else { None }
 }
 
-/// Whether etcd answered that it won't, so that nothing happened and another member would say the same:
-/// `INVALID_ARGUMENT` (3), `PERMISSION_DENIED` (7), `RESOURCE_EXHAUSTED` (8: the quota is used up), `FAILED_PRECONDITION`
-/// (9), `OUT_OF_RANGE` (11: compacted), `UNAUTHENTICATED` (16).
+/// Whether etcd refused the request, so that nothing happened and another member would refuse it too:
+/// `INVALID_ARGUMENT` (3), `PERMISSION_DENIED` (7), `RESOURCE_EXHAUSTED` (8: the quota is used up),
+/// `FAILED_PRECONDITION` (9), `OUT_OF_RANGE` (11: compacted), `UNAUTHENTICATED` (16).
 fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::InvalidArgs(_) | Error::InvalidUri(_))
         || code(error).is_some_and(|code| [3, 7, 8, 9, 11, 16].contains(&code))
 }
 
-/// `OUT_OF_RANGE`, which etcd also answers for a revision that is to come; its text distinguishes them.
+/// `OUT_OF_RANGE`, which etcd also returns for a future revision; the text distinguishes them.
 fn is_compacted(error: &Error) -> bool {
     code(error) == Some(11) && error.to_string().contains("compacted")
 }
 
-/// What an error says, without gRPC's envelope.
+/// The message of an error, without gRPC's envelope.
 fn reason(error: &Error) -> String {
     let Error::GRpcStatus(status) = error else { return error.to_string() };
     let mut text = status.message().to_owned();

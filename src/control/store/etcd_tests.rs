@@ -1,4 +1,5 @@
-//! What only etcd does: rows D10 and D11 of tests/CONFORMANCE.md. `PLGW_TEST_ETCD` names the client URLs of a running etcd, separated by commas; `.ci/run` starts one.
+//! Behaviour of etcd only: rows D10 and D11 of tests/CONFORMANCE.md. `PLGW_TEST_ETCD` has the client URLs of a running
+//! etcd, separated by commas; `.ci/run` starts one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
 use super::{Change, EtcdOptions, EtcdStore, OpenError, Revision, StateStore, StoreError, Txn, WatchEnd};
 
-/// The endpoints of the etcd under test; `None`, and says so, when there is none.
+/// The endpoints of the etcd under test; `None`, with a message, when there is none.
 fn endpoints() -> Option<Vec<String>> {
     let Ok(endpoints) = std::env::var("PLGW_TEST_ETCD") else {
         eprintln!("SKIP: PLGW_TEST_ETCD names no etcd");
@@ -23,7 +24,7 @@ async fn connect(endpoints: Vec<String>) -> Result<EtcdStore, OpenError> {
     EtcdStore::connect(options(endpoints)).await
 }
 
-/// With a separate prefix.
+/// Options with a separate prefix.
 fn options(endpoints: Vec<String>) -> EtcdOptions {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -32,7 +33,7 @@ fn options(endpoints: Vec<String>) -> EtcdOptions {
     EtcdOptions { endpoints, prefix, ..EtcdOptions::default() }
 }
 
-/// One store twice: directly, and through a wire that can be cut; while the guard is held, no other test writes.
+/// One store twice: directly, and through a connection that can be cut. While the guard is held, no other test writes.
 pub(in crate::control) struct Wired {
     pub(in crate::control) direct: Arc<EtcdStore>,
     pub(in crate::control) through: Arc<EtcdStore>,
@@ -76,12 +77,12 @@ impl Wired {
         })
     }
 
-    /// Cuts the wire, or mends it.
+    /// Cuts or restores the connection.
     pub(in crate::control) fn cut(&self, is_cut: bool) {
         self.is_cut.send_replace(is_cut);
     }
 
-    /// Lets etcd forget everything before its latest revision.
+    /// Makes etcd compact everything before its latest revision.
     pub(in crate::control) async fn compact(&self) {
         let latest = self.direct.range("").await.expect("a snapshot").revision;
         let mut client = Client::connect(&self.endpoints, None).await.expect("etcd answers");
@@ -89,10 +90,10 @@ impl Wired {
     }
 }
 
-/// Compaction and revisions are for the whole of etcd, so tests of these have etcd for themselves.
+/// Compaction and revisions affect the whole of etcd, so tests of these run alone.
 static REMEMBERED: RwLock<()> = RwLock::const_new(());
 
-/// A store below a separate prefix. While the guard is held, etcd compacts nothing.
+/// A store with a separate prefix. While the guard is held, etcd is not compacted.
 pub(in crate::control) async fn store() -> Option<(EtcdStore, RwLockReadGuard<'static, ()>)> {
     let endpoints = endpoints()?;
     let guard = REMEMBERED.read().await;
@@ -175,7 +176,7 @@ async fn one_prefix_is_nothing_to_another() {
 async fn a_member_that_does_not_answer_is_passed_over() {
     let Some(endpoints) = endpoints() else { return };
     let _remembered = REMEMBERED.read().await;
-    // It accepts connections and never says a word, as a stopped process does.
+    // Accepts connections and never answers, as a stopped process.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}", silent.local_addr().unwrap());
     let store = connect([vec![silent.clone()], endpoints].concat()).await.expect("the other member answers");

@@ -1,4 +1,4 @@
-//! A store whose failures a test decides.
+//! A store with scripted failures.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -41,7 +41,7 @@ impl FailingStore {
         }
     }
 
-    /// Lets the next commit that has no failure yet fail.
+    /// Makes the next commit without a scripted failure fail.
     pub(crate) fn fail(&self, failure: Failure) {
         self.failures.lock().unwrap().push_back(failure);
     }

@@ -1,9 +1,9 @@
-//! A store in one file, which survives the process being killed at any moment.
+//! A store in one file, which survives a kill of the process at any time.
 //!
-//! Each commit writes the whole document beside the file, waits for the disk, keeps the file as `….bak`, renames the new
-//! one over it, and waits for the directory. So the file is always a whole document, and a file that is none was
-//! damaged: it is refused before anything is written. A lab's state is some kilobytes; commits that wait are not
-//! written together, as one task makes them all.
+//! Each commit writes the whole document to a new file, syncs it, keeps the current file as `….bak`, renames the new
+//! one over it, and syncs the directory. So the file is always a whole document; a file that is not was damaged, and is
+//! refused before anything is written. A lab's state is a few kilobytes. Commits are not batched, as one task makes
+//! them all.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -23,21 +23,21 @@ use crate::files;
 
 /// A store in one file.
 ///
-/// The file is this process's alone while the store is open. Its content is also held in memory: reads never touch the
-/// disk, and a commit is on the disk before it is acknowledged or seen by a reader.
+/// This process has the file exclusively while the store is open. Its content is also held in memory: reads never touch
+/// the disk, and a commit is on the disk before it is acknowledged or visible.
 #[derive(Debug)]
 pub struct FileStore {
-    /// Held through a commit, so that commits and reads follow one another.
+    /// Locked during a commit, so that commits and reads are serialized.
     state: Arc<Mutex<State>>,
 }
 
 impl FileStore {
-    /// Opens the file at `path`; a missing one is made, with its directory, readable by its owner alone. A file of the old
-    /// format, there or with the extension `plgw`, is converted, and kept with `.old` after its name.
+    /// Opens the file at `path`; a missing one is created, with its directory, readable by its owner only. A file of
+    /// the old format, at `path` or with the extension `plgw`, is converted, and kept with the suffix `.old`.
     ///
     /// # Errors
     ///
-    /// [`OpenError`]; the file is then as it was.
+    /// [`OpenError`]; the file is unchanged.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, OpenError> {
         let path = path.into();
         let at = path.clone();
@@ -47,18 +47,18 @@ impl FileStore {
         Ok(Self { state: Arc::new(Mutex::new(state)) })
     }
 
-    /// A copy in memory of what [`FileStore::open`] would find; `None` without a file. Nothing is written or locked: the
-    /// process that has the file open may go on. Blocks on the disk.
+    /// A copy in memory of the state that [`FileStore::open`] would find; `None` without a file. Nothing is written or
+    /// locked, so another process may have the file open. Blocks on the disk.
     ///
     /// # Errors
     ///
-    /// [`OpenError`], of which none is [`OpenError::Locked`].
+    /// [`OpenError`], but never [`OpenError::Locked`].
     pub fn peek_blocking(path: &Path) -> Result<Option<MemoryStore>, OpenError> {
         let found = find(path)?;
         found.map(|(path, bytes)| checked(&path, &bytes).map(MemoryStore::holding)).transpose()
     }
 
-    /// Runs `work`, which may block, once the file is known to hold what memory holds.
+    /// Runs `work`, which may block, after making sure that the file has the state in memory.
     async fn with_state<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut State) -> Result<T, StoreError> + Send + 'static,
@@ -85,18 +85,18 @@ impl StateStore for FileStore {
     }
 }
 
-/// What an open store has.
+/// The state of an open store.
 #[derive(Debug)]
 struct State {
     file: StateFile,
     core: Core,
-    /// The file was replaced, and what a power failure would leave of that is not known.
+    /// The file was replaced, but may not be after a power failure.
     in_doubt: bool,
 }
 
 impl State {
     fn open(path: &Path) -> Result<Self, OpenError> {
-        // A link to the file stays one.
+        // A symbolic link to the file is kept.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let at = &path;
         let failed = |action| move |source| OpenError::Io { action, path: at.clone(), source };
@@ -129,7 +129,7 @@ impl State {
         Ok(self.core.document().revision)
     }
 
-    /// Ends a doubt: writes what memory holds, so that the change whose outcome was unknown did not happen.
+    /// Settles an unknown outcome: writes the state in memory, so that the change did not happen.
     fn settle(&mut self) -> Result<(), StoreError> {
         if self.in_doubt {
             let written = self.file.replace(self.core.document()).and_then(|()| self.file.sync_directory());
@@ -144,12 +144,12 @@ fn unavailable(source: io::Error) -> StoreError {
     StoreError::Unavailable { source: source.into() }
 }
 
-/// The file's name, which is this process's alone.
+/// The path of the file, locked by this process.
 #[derive(Debug)]
 struct StateFile {
     /// Symbolic links resolved.
     path: PathBuf,
-    /// A separate file, which is never replaced or removed: a lock on the state file would not survive the rename.
+    /// A separate lock file, which is never replaced or removed: a lock on the state file would not survive the rename.
     _lock: File,
     /// The step that fails, as if the disk were full.
     #[cfg(test)]
@@ -173,10 +173,10 @@ impl StateFile {
         }
     }
 
-    /// Puts `document` in the file's place. On an error the file is what it was.
+    /// Replaces the file by `document`. On an error the file is unchanged.
     fn replace(&self, document: &Document) -> io::Result<()> {
         let mut file = self.step("create a file beside", || {
-            // A crash may have left one; the lock says that no process is writing it.
+            // A crash may have left one; the lock proves that no process is writing it.
             remove_if_there(&beside(&self.path, ".new"))?;
             let name = self.path.file_name().unwrap_or_default();
             tempfile::Builder::new().prefix(name).suffix(".new").rand_bytes(0).tempfile_in(directory(&self.path))
@@ -187,12 +187,12 @@ impl StateFile {
         self.step("replace", || file.persist(&self.path).map(drop).map_err(|error| error.error))
     }
 
-    /// Waits until the file's name is on the disk. After an error it is not known which version that is.
+    /// Syncs the directory. After an error it is unknown which version a power failure would leave.
     fn sync_directory(&self) -> io::Result<()> {
         self.step("sync the directory of", || sync_directory(directory(&self.path)))
     }
 
-    /// One step of writing; an error says which.
+    /// Runs one step of writing; an error names the step.
     fn step<T>(&self, what: &'static str, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         #[cfg(test)]
         let work = || if self.fails_at == Some(what) { Err(io::ErrorKind::StorageFull.into()) } else { work() };
@@ -201,7 +201,7 @@ impl StateFile {
         })
     }
 
-    /// Writes what the file `old` of format 1 holds in this format, and keeps that file under another name.
+    /// Converts the file `old` of format 1 to the current format, and keeps it under another name.
     fn convert(&self, old: &Path) -> Result<Document, OpenError> {
         let failed = |source| OpenError::Io { action: "convert", path: old.to_owned(), source };
         let mut file = File::open(old).map_err(failed)?;
@@ -227,7 +227,7 @@ impl StateFile {
     }
 }
 
-/// The state file with its content, or the file of the old format beside it that it is to be converted from.
+/// The state file with its content, or the file of the old format to convert.
 fn find(path: &Path) -> Result<Option<(PathBuf, Vec<u8>)>, OpenError> {
     if let Some(bytes) = read(path)? {
         return Ok(Some((path.to_owned(), bytes)));
@@ -236,7 +236,7 @@ fn find(path: &Path) -> Result<Option<(PathBuf, Vec<u8>)>, OpenError> {
     Ok(read(&old)?.filter(|bytes| legacy::is_legacy(bytes)).map(|bytes| (old, bytes)))
 }
 
-/// The content of the regular file at `path`; `None` without one.
+/// The content of the regular file at `path`; `None` if there is none.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, OpenError> {
     let resolved = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if fs::metadata(&resolved).is_ok_and(|found| !found.is_file()) {
@@ -254,7 +254,7 @@ fn checked(path: &Path, bytes: &[u8]) -> Result<Document, OpenError> {
     decode(bytes).map_err(|reason| OpenError::Refused { path: path.to_owned(), reason })
 }
 
-/// Gives the file at `path`, if there is one, the second name `kept`, which it alone has once `path` is replaced.
+/// Links the file at `path`, if there is one, as `kept`, which keeps it when `path` is replaced.
 fn keep(path: &Path, kept: &Path) -> io::Result<()> {
     let spare = beside(kept, ".new");
     remove_if_there(&spare)?;
@@ -265,7 +265,7 @@ fn keep(path: &Path, kept: &Path) -> io::Result<()> {
         Err(_) => drop(fs::copy(path, &spare)?),
     }
     fs::rename(&spare, kept)?;
-    // A rename to another name of the same file, which a crash leaves, does nothing.
+    // A rename to another name of the same file, which a crash may leave, does nothing.
     remove_if_there(&spare)
 }
 
@@ -276,19 +276,19 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The name of `path` with `suffix` after it.
+/// `path` with `suffix` appended.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(OsStr::new(suffix));
     PathBuf::from(name)
 }
 
-/// The directory of `path`; the empty path is the working directory.
+/// The directory of `path`; an empty path is the working directory.
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes a directory and those above it, durably.
+/// Creates a directory and its parents, durably.
 fn create_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -304,7 +304,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Flags of `open(2)`, as the standard library takes them.
+/// Converts flags of `open(2)` for the standard library.
 fn flags(flags: OFlags) -> i32 {
     i32::try_from(flags.bits()).expect("the flags of open(2) are a C int")
 }
@@ -334,7 +334,7 @@ mod tests {
         Some(String::from_utf8(entry.value.to_vec()).unwrap())
     }
 
-    /// A state file with a few commits, closed again.
+    /// A closed state file with a few commits.
     async fn written(directory: &Path) -> PathBuf {
         let path = directory.join("state.json");
         let store = FileStore::open(&path).await.expect("a new file");
@@ -497,7 +497,7 @@ mod tests {
         }
     }
 
-    /// The same without an injected error: a directory is where a step writes.
+    /// The same without an injected error: a directory is in the place of a file.
     #[tokio::test]
     async fn a_directory_in_the_way_is_an_error_and_nothing_is_lost() {
         for suffix in [".new", ".bak.new", ".bak"] {
@@ -534,7 +534,7 @@ mod tests {
         put(&store, "b", "1").await.expect("known again");
     }
 
-    /// What a process that was killed between two steps, or within one, leaves behind.
+    /// The files that a process leaves when it is killed between or within steps.
     #[tokio::test]
     async fn a_crash_at_any_step_leaves_the_state_before_or_after_the_change() {
         let directory = tempfile::tempdir().unwrap();
@@ -570,7 +570,7 @@ mod tests {
         assert_eq!(open().await, Revision(3), "it was renamed");
     }
 
-    /// The names of the files after an old one was converted, and whether its content was kept.
+    /// The names of the files after a conversion, and whether the old content was kept.
     async fn converted(old: &str, path: &str) {
         let directory = tempfile::tempdir().unwrap();
         let (old, path) = (directory.path().join(old), directory.path().join(path));

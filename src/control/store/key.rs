@@ -5,10 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// A key may not be longer, in bytes.
+/// Maximum length of a key in bytes.
 const MAXIMUM_KEY_LENGTH: usize = 512;
 
-/// Why a text is no key.
+/// Why a text is not a valid key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a key of the saved state: {reason}")]
 pub struct ParseKeyError {
@@ -16,17 +16,17 @@ pub struct ParseKeyError {
     reason: &'static str,
 }
 
-/// A key of the saved state: segments between `/`, none of them empty, without control characters, 512 bytes at most.
-/// Ordered byte by byte, as etcd orders keys.
+/// A key of the saved state: segments separated by `/`, none of them empty, without control characters, at most 512
+/// bytes. Ordered byte by byte, as in etcd.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateKey(Arc<str>);
 
 impl StateKey {
-    /// The key `text`, which this program makes of constants and ids.
+    /// The key `text`, which must be built from constants and ids.
     ///
     /// # Panics
     ///
-    /// When it is none.
+    /// If `text` is not a valid key.
     pub(in crate::control) fn own(text: &str) -> Self {
         text.parse().expect("constants and ids make keys")
     }

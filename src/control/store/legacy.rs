@@ -7,9 +7,9 @@
 //!  4096  log      records: length, chain, body; the first may be a snapshot of everything, the others are commits
 //! ```
 //!
-//! Numbers are little-endian. A record's chain is the CRC-32C of its length and body, begun with the chain of the record
-//! before it, for the first with the header's. The newest slot says how far the log reached at least; a whole record
-//! after that was being acknowledged when the process ended, a torn one never was.
+//! Numbers are little-endian. A record's chain is the CRC-32C of its length and body, starting with the chain of the
+//! record before it, or of the header. The newest slot gives a lower bound of the log's end. A whole record after that
+//! was being acknowledged when the process ended; a torn one was not.
 
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
@@ -23,10 +23,10 @@ const SLOT_OFFSETS: [usize; 2] = [1024, 2048];
 const LOG_START: usize = 4096;
 const RECORD_OVERHEAD: usize = 8;
 
-/// Prefixes of keys that have other names since.
+/// Prefixes of keys that were renamed since.
 const RENAMED: [(&str, &str); 2] = [("made/", "resources/"), ("said/", "overrides/")];
 
-/// Whether `bytes` are a file of format 1, whole or not.
+/// Whether `bytes` are a file of format 1, complete or not.
 pub(super) fn is_legacy(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
@@ -63,7 +63,7 @@ pub(super) fn decode(file: &[u8]) -> Result<Document, &'static str> {
     Ok(Document { revision: document.revision, entries })
 }
 
-/// The key under which this version keeps what format 1 kept at `key`.
+/// The current key for a key of format 1.
 fn renamed(key: StateKey) -> Option<StateKey> {
     for (old, new) in RENAMED {
         if let Some(rest) = key.as_str().strip_prefix(old) {
@@ -89,7 +89,7 @@ impl Slot {
     }
 }
 
-/// Applies the record at `position` to `document`; where it ends, and its chain. `None`, with the document as it was,
+/// Applies the record at `position` to `document`; returns its end and its chain. `None`, with the document unchanged,
 /// when it is not the next whole record.
 fn read_record(file: &[u8], position: usize, chain: u32, document: &mut Document) -> Option<(usize, u32)> {
     let mut reader = Reader { bytes: file.get(position..)? };
@@ -122,7 +122,7 @@ fn read_record(file: &[u8], position: usize, chain: u32, document: &mut Document
     Some((position + RECORD_OVERHEAD + body.len(), chain))
 }
 
-/// Takes values off the front of bytes, and `None` once they run out.
+/// Reads values from the front of a slice; `None` at its end.
 struct Reader<'a> {
     bytes: &'a [u8],
 }
@@ -178,12 +178,11 @@ impl<'a> Reader<'a> {
 pub(super) mod tests {
     use super::*;
 
-    /// Files that the program's last version with format 1 wrote: the first is all commits, the second begins with a
-    /// snapshot.
+    /// Files written by the last version with format 1: the first has only commits, the second starts with a snapshot.
     pub(in crate::control::store) const LOG: &[u8] = include_bytes!("testdata/format-1-log.plgw");
     const SNAPSHOT: &[u8] = include_bytes!("testdata/format-1-snapshot.plgw");
 
-    /// What [`LOG`] holds: keys with the commits that wrote them last.
+    /// The content of [`LOG`]: keys with the revisions of their last write.
     fn keys(document: &Document) -> Vec<(&str, u64)> {
         document.entries.iter().map(|(key, (_, at))| (key.as_str(), at.0)).collect()
     }
@@ -246,7 +245,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_whole_record_whose_slot_was_being_written_is_kept() {
-        // Revision 6 is commit 7: the new file's slots were 0 and 1. Its slot was being written, the one before stands.
+        // Revision 6 is commit 7: the new file's slots were 0 and 1. Its slot was being written; the one before is
+        // valid.
         for written in 0..32 {
             let mut bytes = LOG.to_vec();
             bytes[2048 + written..2080].fill(0xaa);

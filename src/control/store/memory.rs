@@ -12,7 +12,7 @@ use super::{RangeView, Revision, StateStore, StoreError, Txn, Watch};
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     core: Mutex<Core>,
-    /// Revisions left out before each commit, as a store that others write to leaves them out.
+    /// Number of revisions skipped before each commit, as in a store with other writers.
     skipped: u64,
 }
 
@@ -35,7 +35,7 @@ impl MemoryStore {
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
-        // Nothing in `Core` panics between two states, so what a panicking thread leaves behind is whole.
+        // Nothing in `Core` panics between two states, so the state is consistent after a panic.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

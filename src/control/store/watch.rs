@@ -1,4 +1,4 @@
-//! The receiving half of a watch, the same for every adapter.
+//! The receiving half of a watch, common to all implementations.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use super::Commit;
 /// Why a watch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WatchEnd {
-    /// The watch was read too slowly and commits were left out from here on: read the range again, then watch again.
+    /// The watch was read too slowly, and commits are missing from here on: read the range again, then watch again.
     #[error("the watch fell behind; read the range again and watch after its revision")]
     Lagged,
-    /// The store was closed; there will be no further commit.
+    /// The store was closed; there are no further commits.
     #[error("the state store was closed")]
     Closed,
 }
 
-/// Commits under a prefix, each once, in order, without gaps, until [`WatchEnd`].
+/// Commits under a prefix, each once, in order, without gaps, until a [`WatchEnd`].
 #[derive(Debug)]
 pub struct Watch {
     backlog: VecDeque<Commit>,
@@ -29,11 +29,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The next commit. Cancelling the future loses nothing.
+    /// The next commit. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// [`WatchEnd`] after the last commit that the watch has without a gap.
+    /// [`WatchEnd`] after the last commit without a gap.
     pub async fn next(&mut self) -> Result<Commit, WatchEnd> {
         if let Some(commit) = self.backlog.pop_front() {
             return Ok(commit);
@@ -54,7 +54,7 @@ pub(super) struct WatchSender {
 }
 
 impl WatchSender {
-    /// Passes a commit on without waiting; `false` when the watch is over and the sender is to be dropped.
+    /// Sends a commit without waiting; `false` when the watch has ended and the sender should be dropped.
     pub(super) fn send(&self, commit: Commit) -> bool {
         match self.sender.try_send(commit) {
             Ok(()) => true,
@@ -66,7 +66,7 @@ impl WatchSender {
         }
     }
 
-    /// Ends the watch with [`WatchEnd::Lagged`], after what it has.
+    /// Ends the watch with [`WatchEnd::Lagged`] after the queued commits.
     #[cfg(feature = "etcd")]
     pub(super) fn lag(self) {
         self.lagged.store(true, Ordering::Release);

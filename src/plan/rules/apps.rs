@@ -32,9 +32,9 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
     }
 }
 
-/// Whether requests to an app's backend would come to this gateway: to an interface endpoint, which is the gateway's whatever
-/// the port, to an app's public address, to another listener of the gateway (admin, metrics, DNS), or by an app's name. Names of other kinds are not resolved: a request that comes
-/// back is detected by its `Via` header.
+/// Whether requests to an app's backend would come to this gateway: at an interface endpoint's address (any port), an
+/// app's public address, another listener of the gateway (admin, metrics, DNS), or by an app's name. Other names are
+/// not resolved: a request that comes back is detected by its `Via` header.
 fn leads_back(survey: &Survey<'_>, app: &App) -> bool {
     let Ok(backend) = app.backend.parse::<BackendUrl>() else { return false };
     let desired = survey.desired;
@@ -81,7 +81,7 @@ fn check_app(survey: &Survey<'_>, app: &App, findings: &mut Findings) {
     }
 }
 
-/// Whether a Sync endpoint of the app has the General one that it needs.
+/// Whether a Sync endpoint of the app has the General one that it requires.
 pub(in super::super) fn is_paired(app: &App) -> bool {
     app.endpoints.iter().any(|registered| registered.kind == AppEndpointKind::General)
 }
@@ -93,7 +93,7 @@ fn check_registered(survey: &Survey<'_>, app: &App, registered: &AppEndpoint, at
         return;
     };
     let actual = match survey.providers.get(endpoint.service.service()) {
-        // The endpoint itself is reported for a service that doesn't exist.
+        // An unknown service is already reported for the endpoint itself.
         None => return,
         Some(ServiceOwner::App(service)) if service.kind == registered.kind => {
             if service.region != app.region {

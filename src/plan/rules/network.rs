@@ -1,4 +1,4 @@
-//! The consumer's side: networks that must be apart, subnets, security groups, endpoints' addresses.
+//! Rules of the consumer's side: overlapping networks, subnets, security groups, endpoints' addresses.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -29,7 +29,7 @@ pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut 
     }
 }
 
-/// Whose network it is.
+/// The owner of a network.
 #[derive(Clone, Copy)]
 enum NetworkOwner<'a> {
     Vpc(&'a VpcId),
@@ -56,7 +56,7 @@ impl NetworkOwner<'_> {
     }
 }
 
-/// Why two owners' networks must be apart; `None` where they needn't be.
+/// Why two owners' networks must not overlap; `None` if they may.
 fn must_be_apart(a: NetworkOwner<'_>, b: NetworkOwner<'_>) -> Option<&'static str> {
     match (a, b) {
         (NetworkOwner::Service(_), NetworkOwner::Service(_)) => None,
@@ -96,14 +96,14 @@ fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
         findings.refuse(owner.location(), RuleError::NetworkOfOneLink { kind, net });
     }
     for ((outer, outers), (inner, inners)) in overlaps(nets) {
-        // As in AWS, VPCs may overlap; not those that both have endpoints, as here clients of both reach all of these.
+        // As in AWS, VPCs may overlap, but here not if both have endpoints, as clients of both could reach all of them.
         if let (NetworkOwner::Vpc(a), NetworkOwner::Vpc(b)) = (outers, inners)
             && !(survey.has_endpoints(a) && survey.has_endpoints(b))
         {
             continue;
         }
         let Some(why) = must_be_apart(outers, inners) else { continue };
-        // The consumer's network is named first: it is the one that the reader of the message can change.
+        // The consumer's network is named first, as it is the one that the user can change.
         let ((own, owns), (other, others)) = if matches!(inners, NetworkOwner::Service(_)) {
             ((outer, outers), (inner, inners))
         } else {
@@ -114,9 +114,9 @@ fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
     }
 }
 
-/// Every pair of networks that share an address, the outer one first.
+/// Every pair of overlapping networks, the outer one first.
 ///
-/// Networks are nested or apart, so a walk in order of address, with the enclosing ones on a stack, finds all pairs
+/// Networks are nested or disjoint, so a walk in order of address, with the enclosing ones on a stack, finds all pairs
 /// without comparing each with each.
 fn overlaps<T: Copy>(mut nets: Vec<(IpNet, T)>) -> Vec<((IpNet, T), (IpNet, T))> {
     nets.sort_by_key(|(net, _)| (net.network(), net.prefix_len()));
@@ -225,8 +225,9 @@ fn check_endpoint<'a>(
     }
 }
 
-/// An endpoint whose VPC is in another region than its service. The service's owner decides which regions may; an accepted
-/// endpoint stays when its region is removed from the list. Source: AWS PrivateLink, *Configure an endpoint service*.
+/// Checks an endpoint whose VPC is in another region than its service. The service's owner decides which regions are
+/// supported; an accepted endpoint stays when its region is removed from the list. Source: AWS PrivateLink, *Configure
+/// an endpoint service*.
 fn check_region(survey: &Survey<'_>, held: &PortAllocations, endpoint: &InterfaceEndpoint, findings: &mut Findings) {
     let provider = survey.providers.get(endpoint.service.service());
     let Some((provider, vpc)) = provider.zip(survey.desired.vpcs.get(&endpoint.vpc)) else { return };
@@ -279,8 +280,8 @@ fn check_addresses(location: &Location, vpc: &Vpc, endpoint: &InterfaceEndpoint,
     }
 }
 
-/// What an endpoint's `IpAddressType` asks of its service, its subnets, its addresses and its records. Source: AWS PrivateLink,
-/// *Create an interface endpoint* and *Create a service powered by AWS PrivateLink*.
+/// The requirements of an endpoint's `IpAddressType` on its service, subnets, addresses and records. Source: AWS
+/// PrivateLink, *Create an interface endpoint* and *Create a service powered by AWS PrivateLink*.
 fn check_ip_types(
     location: &Location,
     provider: Option<ServiceOwner<'_>>,

@@ -9,7 +9,7 @@ use crate::plan::fixture::{
     plan_from, refusals, refusals_from, two_regions, with_app,
 };
 
-/// The documentation's service with one endpoint more, from a VPC in `us-west-2`.
+/// The service of MongoDB's example with an additional endpoint, in a VPC in `us-west-2`.
 fn from_the_west(remote_regions: &[&str]) -> Desired {
     let mut desired = two_regions();
     desired.projects[0].services.truncate(1);
@@ -67,7 +67,7 @@ fn an_endpoint_stays_when_its_region_is_removed_from_the_list_and_a_new_one_is_r
     assert!(refused.len() == 1 && refused[0].starts_with(&format!("endpoint {second}: ")), "{refused:?}");
 }
 
-/// App Services' endpoint services name no other region.
+/// App Services' endpoint services support no other region.
 #[test]
 fn an_app_services_endpoint_is_in_the_services_region() {
     let mut desired = with_app();
@@ -126,7 +126,7 @@ fn a_load_balancer_with_another_idle_timeout_has_no_cross_region_access() {
     );
 }
 
-/// Zones of two regions need not match, so that none of the load balancer's is nearer than another.
+/// Zones of two regions need not match, so none of the load balancer's is preferred.
 #[test]
 fn without_cross_zone_flows_of_another_region_go_to_every_zone() {
     let mut desired = from_the_west(&["us-west-2"]);

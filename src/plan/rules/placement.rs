@@ -1,5 +1,5 @@
-//! The provider's side: where private endpoints may be, how many targets, which clusters. Source of the rules: Atlas,
-//! "Set Up a Private Endpoint", considerations and limitations.
+//! Rules of the provider's side: placement of private endpoints, numbers of targets, clusters. Source: Atlas, "Set Up a
+//! Private Endpoint", considerations and limitations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -57,13 +57,12 @@ pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut 
     }
 }
 
-/// Whether regionalized private endpoints can be switched off: not with more than one private endpoint in more than one
-/// region, nor with more than one in one region and one in another.
+/// Checks whether regionalized private endpoints can be disabled: not with more than one private endpoint in more than
+/// one region, nor with more than one in one region and one in another.
 ///
 /// # Errors
 ///
-/// [`RuleError::RegionalModeInUse`] with the endpoints of each region; [`RuleError::Unknown`] when there is no such
-/// project.
+/// [`RuleError::RegionalModeInUse`] with the endpoints of each region; [`RuleError::Unknown`] for an unknown project.
 pub fn may_disable_regional_mode(desired: &Desired, project: &ProjectId) -> Result<(), RuleError> {
     let Some(project) = desired.projects.iter().find(|known| known.id == *project) else {
         return Err(RuleError::Unknown { what: "project", id: project.to_string() });
@@ -72,7 +71,7 @@ pub fn may_disable_regional_mode(desired: &Desired, project: &ProjectId) -> Resu
     if is_crowded(&spread) { Err(RuleError::RegionalModeInUse(spread)) } else { Ok(()) }
 }
 
-/// How many private endpoints a project has in each region where it has any.
+/// The number of a project's private endpoints in each region.
 fn spread<'a>(survey: &Survey<'a>, project: &'a Project) -> Vec<(Region, usize)> {
     let count =
         |service: &EndpointService| survey.endpoints_of(&service.id).iter().filter(|endpoint| counts(endpoint)).count();
@@ -83,7 +82,7 @@ fn spread<'a>(survey: &Survey<'a>, project: &'a Project) -> Vec<(Region, usize)>
     regions.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
-/// Several endpoints in one region and others elsewhere: what only regional mode allows.
+/// Whether there are several endpoints in one region and others elsewhere, which requires regional mode.
 fn is_crowded(spread: &[(Region, usize)]) -> bool {
     spread.len() > 1 && spread.iter().any(|(_, count)| *count > 1)
 }
@@ -145,7 +144,7 @@ fn check_services<'a>(survey: &Survey<'a>, held: &PortAllocations, project: &'a 
     }
 }
 
-/// With nodes in several of Google's regions a project has fewer.
+/// With nodes in several regions of Google Cloud the limit is lower.
 fn check_google_regions<'a>(survey: &Survey<'a>, project: &'a Project, findings: &mut Findings) {
     let google = survey.services_of(project).filter(|service| service.region.cloud() == Some(Cloud::Gcp));
     let counts = google.map(|service| survey.targets.get(&service.id).map_or(0, Vec::len));
@@ -172,8 +171,8 @@ fn check_limit(project: &Project, service: &EndpointService, targets: &[Addressa
     findings.refuse(Location::Project(project.id.clone()), limit);
 }
 
-/// A load balancer takes a PROXY header's word for who the client is from these sources alone: a host on the service's side
-/// among them could say that it is a client of the VPC.
+/// A load balancer accepts PROXY headers only from these sources: a host on the service's side among them could claim
+/// to be a client of the VPC.
 fn check_proxy_sources(survey: &Survey<'_>, service: &EndpointService, findings: &mut Findings) {
     let at = || Location::Service(service.id.clone());
     let clusters = || survey.desired.projects.iter().flat_map(|project| &project.clusters);
@@ -189,7 +188,7 @@ fn check_proxy_sources(survey: &Survey<'_>, service: &EndpointService, findings:
     }
 }
 
-/// The service's networks must not contain the gateway's own addresses: clients from there are refused.
+/// Checks that the service's networks do not contain the gateway's own addresses, as clients from there are refused.
 fn check_own_addresses(survey: &Survey<'_>, findings: &mut Findings) {
     for (id, provider) in &survey.providers {
         let held = |own: &&SocketAddr| provider.cidrs().contains(own.ip());
@@ -199,8 +198,8 @@ fn check_own_addresses(survey: &Survey<'_>, findings: &mut Findings) {
     }
 }
 
-/// The first endpoint of a region is refused while a cluster with nodes there is paused. An endpoint that is held
-/// already was accepted before; a further one is let through.
+/// Refuses the first endpoint of a region while a cluster with nodes there is paused. An endpoint with an index was
+/// accepted before, and further endpoints are allowed.
 fn check_paused(
     survey: &Survey<'_>,
     held: &PortAllocations,
@@ -225,7 +224,7 @@ fn check_paused(
     }
 }
 
-/// A process that isn't known as the service's side; nothing else is wrong with it.
+/// Adds a notice about processes that do not count as the service's side; nothing else is wrong with them.
 fn check_one_way(survey: &Survey<'_>, service: &EndpointService, targets: &[Addressable<'_>], findings: &mut Findings) {
     let outside =
         |address: SocketAddr| !service.cidrs.contains(address.ip()) && !survey.is_service_side_alone(address.ip());
@@ -279,16 +278,16 @@ fn check_cluster(survey: &Survey<'_>, project: &Project, cluster: &Cluster, at: 
     }
 }
 
-/// Who is at which address.
+/// The users of addresses.
 struct UsedAddresses<'a> {
     survey: &'a Survey<'a>,
-    /// Endpoints' addresses, where the gateway listens on every port that a target may get.
+    /// Endpoints' addresses, where the gateway listens on every port of a target.
     endpoints: BTreeMap<IpAddr, &'a VpceId>,
-    /// Public addresses, with whose they are.
+    /// Public addresses, with their users.
     public: BTreeMap<SocketAddr, String>,
-    /// Where targets are: cluster and process.
+    /// Addresses of targets: cluster and process.
     targets: BTreeMap<SocketAddr, (&'a ClusterName, &'a str)>,
-    /// All public addresses, to find targets at one.
+    /// All public addresses, to find targets at one of them.
     wanted: BTreeSet<SocketAddr>,
 }
 
@@ -306,7 +305,7 @@ impl<'a> UsedAddresses<'a> {
         }
     }
 
-    /// Apps may share a public address: they differ by name.
+    /// Apps may share a public address, as they differ by name.
     fn check_apps(&self, desired: &Desired, findings: &mut Findings) {
         for app in &desired.apps {
             if let Some(endpoint) = self.endpoints.get(&app.public_address.ip()) {
@@ -360,7 +359,7 @@ impl<'a> UsedAddresses<'a> {
     }
 }
 
-/// Whether nothing can be dialled or bound there.
+/// Whether the address can't be used for connecting or binding.
 fn is_nowhere(address: SocketAddr) -> bool {
     address.ip().is_unspecified() || address.port() == 0
 }

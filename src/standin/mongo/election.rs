@@ -207,7 +207,7 @@ impl Election {
         }
     }
 
-    /// Becomes a candidate in the next term, voting for itself; returns that term.
+    /// Becomes a candidate in the next term and votes for itself; returns that term.
     pub(super) fn stand(&mut self, now: Instant) -> i64 {
         self.term += 1;
         self.voted_in = self.term;
@@ -216,7 +216,7 @@ impl Election {
         self.term
     }
 
-    /// A majority voted for it in `term`.
+    /// Records that a majority voted for it in `term`.
     pub(super) fn won(&mut self, term: i64) {
         if self.term == term && self.role == MemberRole::Secondary {
             (self.role, self.primary) = (MemberRole::Elected, Some(self.me));
@@ -255,7 +255,7 @@ impl Election {
         }
     }
 
-    /// Is not a candidate for `period`; zero ends that. False if it is primary or elected.
+    /// Prevents it from becoming a candidate for `period`; zero ends that. False if it is primary or elected.
     pub(super) fn freeze(&mut self, period: Duration, now: Instant) -> bool {
         let secondary = self.role == MemberRole::Secondary;
         if secondary {
@@ -383,7 +383,7 @@ mod tests {
             let mut set = SimulatedSet::new(3);
             set.run(Duration::from_secs(60));
             set.connected[0] = false;
-            // The old one notices that it has no majority, or another is elected first.
+            // The old primary detects that it has no majority, or another is elected first.
             let took = set.run(Duration::from_secs(60)) + set.run(Duration::from_secs(5));
             assert!((Duration::from_secs(8)..Duration::from_secs(14)).contains(&took), "{took:?}");
             let new = set.primaries();

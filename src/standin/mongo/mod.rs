@@ -1,10 +1,9 @@
 //! MongoDB nodes in memory: enough of the wire protocol for drivers to connect, to find the topology, and to read and
 //! write.
-//!
 //! In reading order: [`ReplicaSet`] and [`Mongos`] start nodes; `node` serves a connection; `wire` frames messages;
-//! `hello` says what a node is, through a [`Horizons`] view; `command` takes everything else to `crud`, `catalog` and
-//! `diagnostics`, which work on the `store` that all nodes of a set share. In a set, `member` exchanges heartbeats and votes
-//! with the others, by the rules in `election`.
+//! `hello` reports the node's role, through a [`Horizons`] view; `command` dispatches all other commands to `crud`,
+//! `catalog` and `diagnostics`, which work on the `store` that all nodes of a set share. In a set, `member` exchanges
+//! heartbeats and votes with the others, by the rules in `election`.
 //!
 //! Deliberately omitted: users and authentication, transactions, change streams, indexes that enforce something,
 //! compression (never offered), projections, collations, most operators and pipeline stages, and every write to disk.

@@ -1,4 +1,4 @@
-//! Stand-in nodes from outside, by raw messages. What a real driver makes of them is in `driver`.
+//! Tests of stand-in nodes with raw messages. `driver` has those with a real driver.
 
 mod driver;
 
@@ -28,7 +28,7 @@ const SET: &str = "Cluster0-shard-0-shard-0";
 /// Fast enough for a test, slow enough for a busy machine to keep a healthy primary.
 const QUICK: Timing =
     Timing { heartbeat_interval: Duration::from_millis(50), election_timeout: Duration::from_millis(800) };
-/// How long a member that steps down does not run for election.
+/// How long a member that steps down is not a candidate.
 const PERIOD: Duration = Duration::from_secs(60);
 
 fn any_port() -> SocketAddr {
@@ -51,13 +51,13 @@ async fn plain_set() -> (ReplicaSet, watch::Sender<Horizons>) {
     (ReplicaSet::start(spec(&horizons)).await.expect("a replica set"), horizons)
 }
 
-/// A set that elects soon.
+/// A set with short election time-outs.
 async fn quick_set() -> (ReplicaSet, watch::Sender<Horizons>) {
     let horizons = watch::Sender::default();
     (ReplicaSet::start(ReplicaSetSpec { timing: QUICK, ..spec(&horizons) }).await.expect("a replica set"), horizons)
 }
 
-/// Waits until a member other than `not` is primary, and knows it; returns which.
+/// Waits until a member other than `not` is primary and reports it; returns its index.
 async fn new_primary(set: &ReplicaSet, not: usize) -> usize {
     let elected = async {
         loop {
@@ -70,7 +70,7 @@ async fn new_primary(set: &ReplicaSet, not: usize) -> usize {
     timeout(SOON, elected).await.expect("an election")
 }
 
-/// Runs `command` on a new connection until `fits` says so of its reply.
+/// Repeats `command` on new connections until its reply satisfies `fits`.
 async fn until(address: SocketAddr, command: Document, fits: impl Fn(&Document) -> bool) -> Document {
     let seen = async {
         loop {
@@ -89,7 +89,7 @@ async fn two_mongos() -> Mongos {
     Mongos::start(MongosSpec { nodes: vec![addresses; 2], tls: None }).await.expect("two mongos")
 }
 
-/// A client that speaks in messages.
+/// A client that sends raw messages.
 struct Raw<S> {
     stream: S,
     last: i32,
@@ -109,7 +109,7 @@ impl Raw<TcpStream> {
         Self { stream: TcpStream::connect(address).await.expect("a connection"), last: 0 }
     }
 
-    /// As through a load balancer.
+    /// Connects as a load balancer does.
     async fn dial_proxied(address: SocketAddr, header: &[u8]) -> Self {
         let mut raw = Self::dial(address).await;
         raw.stream.write_all(header).await.expect("a header sent");
@@ -172,7 +172,7 @@ fn counter(reply: &Document) -> i64 {
     reply.get_document("topologyVersion").expect("a version").get_i64("counter").expect("64 bits")
 }
 
-/// A `hello` that waits for another state than `reply` has.
+/// A `hello` that waits for a state other than that of `reply`.
 fn awaiting(reply: &Document, milliseconds: i32) -> Document {
     let version = reply.get_document("topologyVersion").expect("a version").clone();
     doc! { "hello": 1, "$db": "admin", "topologyVersion": version, "maxAwaitTimeMS": milliseconds }
@@ -429,7 +429,7 @@ async fn an_isolated_primary_steps_down_and_its_writes_wait_for_a_majority() {
     until(set.addresses()[0], doc! { "hello": 1 }, |hello| hello.get_str("primary").is_ok_and(|it| it == known)).await;
 }
 
-/// As on a real set: no other was elected meanwhile, so the others copy what it has.
+/// As on a real set: no other primary was elected meanwhile, so the others copy its writes.
 #[tokio::test]
 async fn an_isolated_primarys_writes_are_kept_when_it_returns_in_time() {
     let (set, _horizons) = plain_set().await;
@@ -619,7 +619,7 @@ async fn a_load_balanced_cursor_ends_with_its_connection() {
     drop(raw);
     let mut other = Raw::dial(mongos.addresses()[0].direct.expect("a port")).await;
     let gone = async {
-        // Asked for nothing, an open cursor stays as it is.
+        // An open cursor stays valid without requests.
         while other
             .run(doc! { "serverStatus": 1 })
             .await

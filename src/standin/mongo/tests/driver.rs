@@ -1,4 +1,4 @@
-//! What MongoDB's own Rust driver makes of the stand-ins.
+//! Tests of the stand-ins with MongoDB's Rust driver.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::data::proxy_protocol;
 use crate::standin::mongo::{Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, Timing};
 use crate::tls::LabCa;
 
-/// A relay on a separate port, as a load balancer would be; with a PROXY header where the target requires one.
+/// A relay on a separate port, like a load balancer; with a PROXY header if the target requires one.
 struct TestRelay {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -28,7 +28,7 @@ struct TestRelay {
 }
 
 impl TestRelay {
-    /// Spreads connections over `targets` in turn.
+    /// Distributes connections over `targets` in turn.
     async fn start(targets: Vec<SocketAddr>, header: bool) -> Self {
         let listener = TcpListener::bind(any_port()).await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -88,7 +88,7 @@ fn list(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Everything that a first program does.
+/// The operations of a typical first program.
 async fn use_it(collection: Collection<Document>) {
     collection.insert_many((0..250).map(|n| doc! { "_id": n, "even": n % 2 == 0 })).await.expect("inserted");
     let cursor = collection.find(doc! {}).sort(doc! { "_id": 1 }).batch_size(40).await.expect("found");
