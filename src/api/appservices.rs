@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::Shared;
+use super::ApiState;
 use super::auth::{KeyCheck, with_scheme};
 use super::call::{Call, Reply, empty, json as reply};
 use super::openapi::query;
@@ -54,11 +54,13 @@ impl AppServicesError {
 impl From<ChangeError> for AppServicesError {
     fn from(error: ChangeError) -> Self {
         match &error {
-            ChangeError::Edit(EditError::Missing { what: crate::control::draft::Kind::Endpoint, id }) => Self::new(
-                StatusCode::BAD_REQUEST,
-                "InvalidVPCEndpointID",
-                format!("invalid VPC endpoint id: {id} was not found"),
-            ),
+            ChangeError::Edit(EditError::Missing { what: crate::control::draft::ResourceKind::Endpoint, id }) => {
+                Self::new(
+                    StatusCode::BAD_REQUEST,
+                    "InvalidVPCEndpointID",
+                    format!("invalid VPC endpoint id: {id} was not found"),
+                )
+            }
             ChangeError::Edit(EditError::Missing { .. }) => Self::not_found(error.to_string()),
             ChangeError::Plan(errors) => {
                 let words: Vec<String> = errors.as_slice().iter().map(|error| error.rule.to_string()).collect();
@@ -74,7 +76,7 @@ impl From<ChangeError> for AppServicesError {
 }
 
 /// Handles a request for the route `template`.
-pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) -> Reply {
+pub(super) async fn answer(shared: &Arc<ApiState>, call: &Call, template: &str) -> Reply {
     let known = query(template, &call.method);
     let answered = match call.query.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         None => act(shared, call).await,
@@ -99,7 +101,7 @@ pub(super) fn unknown(call: &Call, allowed: &str) -> Reply {
     reply(status, &json!({ "error": message, "error_code": code }))
 }
 
-async fn act(shared: &Shared, call: &Call) -> AppServicesResult {
+async fn act(shared: &ApiState, call: &Call) -> AppServicesResult {
     let segments = call.segments();
     let rest = segments.get(3..).unwrap_or_default();
     match (&call.method, rest) {
@@ -108,7 +110,7 @@ async fn act(shared: &Shared, call: &Call) -> AppServicesResult {
         _ => {}
     }
     let token = bearer(call)
-        .filter(|token| shared.sessions.holds(token, TokenUse::Access))
+        .filter(|token| shared.sessions.is_valid(token, TokenUse::Access))
         .ok_or_else(AppServicesError::session)?;
     match (&call.method, rest) {
         (&Method::DELETE, ["auth", "session"]) => {
@@ -152,7 +154,7 @@ struct Login {
     api_key: String,
 }
 
-fn login(shared: &Shared, call: &Call) -> AppServicesResult {
+fn login(shared: &ApiState, call: &Call) -> AppServicesResult {
     let login: Login = body(call)?;
     if login.username.is_empty() || login.api_key.is_empty() {
         return Err(AppServicesError::new(
@@ -181,14 +183,14 @@ fn login(shared: &Shared, call: &Call) -> AppServicesResult {
     })))
 }
 
-fn refresh(shared: &Shared, call: &Call) -> AppServicesResult {
-    let refresh = bearer(call).filter(|token| shared.sessions.holds(token, TokenUse::Refresh));
+fn refresh(shared: &ApiState, call: &Call) -> AppServicesResult {
+    let refresh = bearer(call).filter(|token| shared.sessions.is_valid(token, TokenUse::Refresh));
     let refresh = refresh.ok_or_else(AppServicesError::session)?;
     let token = shared.sessions.open(TokenUse::Access, ACCESS_LIFETIME, Some(refresh));
     Ok((StatusCode::CREATED, Some(json!({ "access_token": token }))))
 }
 
-fn profile(shared: &Shared) -> (StatusCode, Option<Value>) {
+fn profile(shared: &ApiState) -> (StatusCode, Option<Value>) {
     let inventory = shared.control.inventory();
     let roles: Vec<Value> =
         inventory.projects.keys().map(|id| json!({ "group_id": id.as_str(), "role_name": "GROUP_OWNER" })).collect();
@@ -245,7 +247,7 @@ fn app_view(app: &App) -> Value {
     })
 }
 
-async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) -> AppServicesResult {
+async fn apps(shared: &ApiState, call: &Call, group: &ProjectId, rest: &[&str]) -> AppServicesResult {
     let inventory = shared.control.inventory();
     if !inventory.projects.contains_key(group) {
         return Err(AppServicesError::not_found(format!("group not found: '{group}'")));
@@ -272,7 +274,7 @@ async fn apps(shared: &Shared, call: &Call, group: &ProjectId, rest: &[&str]) ->
             let infos = inventory.fixed.app_services.iter().map(|service| {
                 json!({
                     "cloud_provider_region": service.region.app_services(),
-                    "endpoint_type": kind_word(service.kind),
+                    "endpoint_type": kind_name(service.kind),
                     "service_name": service.name().to_string(),
                 })
             });
@@ -310,7 +312,7 @@ struct ServiceConfig {
 }
 
 /// The app's only data source, which has the setting of the wire protocol.
-async fn services(shared: &Shared, call: &Call, app: &App, rest: &[&str]) -> AppServicesResult {
+async fn services(shared: &ApiState, call: &Call, app: &App, rest: &[&str]) -> AppServicesResult {
     let id = object_id("app-service", app.id.as_str());
     let view = json!({ "_id": id, "name": "mongodb-atlas", "type": "mongodb-atlas", "version": 1 });
     let config = || {
@@ -352,7 +354,7 @@ struct NonVpc {
     allow_non_vpc_client_requests: bool,
 }
 
-fn kind_word(kind: AppEndpointKind) -> &'static str {
+fn kind_name(kind: AppEndpointKind) -> &'static str {
     match kind {
         AppEndpointKind::General => "general",
         AppEndpointKind::Sync => "sync",
@@ -372,12 +374,12 @@ fn endpoint_view(inventory: &Inventory, app: &App, endpoint: &AppEndpoint) -> Va
         "cloud_provider_endpoint_id": endpoint.endpoint.as_str(),
         "cloud_provider_region": region.app_services(),
         "comment": endpoint.comment,
-        "endpoint_type": kind_word(endpoint.kind),
+        "endpoint_type": kind_name(endpoint.kind),
     })
 }
 
 #[derive(Deserialize)]
-struct NewEndpoint {
+struct NewAppEndpoint {
     /// Fields of a response, which clients send back with a change.
     #[serde(rename = "_id")]
     id: Option<String>,
@@ -390,7 +392,7 @@ struct NewEndpoint {
 
 /// The requested private endpoint; `own` is the id of the one that it replaces, if any.
 fn wanted(call: &Call, app: &App, own: Option<&str>) -> Result<AppEndpoint, AppServicesError> {
-    let body: NewEndpoint = body(call)?;
+    let body: NewAppEndpoint = body(call)?;
     let kind = match body.endpoint_type.as_str() {
         "general" => AppEndpointKind::General,
         "sync" => AppEndpointKind::Sync,
@@ -424,7 +426,7 @@ fn wanted(call: &Call, app: &App, own: Option<&str>) -> Result<AppEndpoint, AppS
     Ok(AppEndpoint { endpoint, kind, comment: body.comment.unwrap_or_default() })
 }
 
-async fn one(shared: &Shared, call: &Call, app: &App, method: &Method, object: &str) -> AppServicesResult {
+async fn one(shared: &ApiState, call: &Call, app: &App, method: &Method, object: &str) -> AppServicesResult {
     let found = app.endpoints.iter().find(|endpoint| endpoint_id(app, &endpoint.endpoint) == object);
     let found = found.ok_or_else(|| AppServicesError::not_found(format!("private endpoint not found: '{object}'")))?;
     let (id, old) = (app.id.clone(), found.endpoint.clone());
@@ -458,7 +460,7 @@ struct Migration {
     provider_region: Option<String>,
 }
 
-async fn migrate(shared: &Shared, call: &Call, app: &App) -> AppServicesResult {
+async fn migrate(shared: &ApiState, call: &Call, app: &App) -> AppServicesResult {
     let body: Migration = body(call)?;
     let to = match body.deployment_model.as_deref() {
         None => app.deployment,

@@ -26,10 +26,10 @@ const ATTEMPT_LIMIT: u32 = 20;
 const ATTEMPT_WINDOW: Duration = Duration::from_secs(60);
 
 /// Sources that are counted separately; all others share one count.
-const MOST_SOURCES: usize = 1024;
+const MAX_SOURCES: usize = 1024;
 
 /// How long a source with correct credentials counts as trusted.
-const KNOWN_FOR: Duration = Duration::from_secs(3600);
+const TRUSTED_PERIOD: Duration = Duration::from_secs(3600);
 
 /// The credentials of a caller: one pair for every vendor's API, one token for `/v1`.
 #[derive(Clone)]
@@ -145,7 +145,7 @@ impl Auth {
 
     /// Whether a source has recently sent correct credentials.
     pub(super) fn is_known(&self, from: IpAddr) -> bool {
-        self.attempts().known.get(&from).is_some_and(|at| at.elapsed() < KNOWN_FOR)
+        self.attempts().known.get(&from).is_some_and(|at| at.elapsed() < TRUSTED_PERIOD)
     }
 
     /// Checks a request; returns a response if it is refused.
@@ -170,7 +170,7 @@ impl Auth {
         let is_right = match scheme {
             Scheme::Token => with_scheme(given, "Bearer").is_some_and(|token| same(&self.key, token, &known.token)),
             Scheme::Atlas => match (with_scheme(given, "Bearer"), with_scheme(given, "Digest")) {
-                (Some(token), _) => sessions.holds(token, TokenUse::Atlas),
+                (Some(token), _) => sessions.is_valid(token, TokenUse::Atlas),
                 (_, Some(fields)) => match self.digests.check(call, fields, known) {
                     DigestCheck::Stale => return Err(Denied::Stale),
                     digested => digested == DigestCheck::Right,
@@ -232,10 +232,10 @@ impl Attempts {
     /// Counts a wrong attempt; returns whether there were too many.
     fn wrong(&mut self, from: IpAddr) -> bool {
         let from = source_of(from);
-        if self.wrong.len() >= MOST_SOURCES && !self.wrong.contains_key(&Some(from)) {
+        if self.wrong.len() >= MAX_SOURCES && !self.wrong.contains_key(&Some(from)) {
             self.wrong.retain(|_, (_, since)| since.elapsed() < ATTEMPT_WINDOW);
         }
-        let is_counted = self.wrong.len() < MOST_SOURCES || self.wrong.contains_key(&Some(from));
+        let is_counted = self.wrong.len() < MAX_SOURCES || self.wrong.contains_key(&Some(from));
         let (count, since) = self.wrong.entry(is_counted.then_some(from)).or_insert_with(|| (0, Instant::now()));
         if since.elapsed() >= ATTEMPT_WINDOW {
             (*count, *since) = (0, Instant::now());
@@ -245,10 +245,10 @@ impl Attempts {
     }
 
     fn right(&mut self, from: IpAddr) {
-        if self.known.len() >= MOST_SOURCES && !self.known.contains_key(&from) {
-            self.known.retain(|_, at| at.elapsed() < KNOWN_FOR);
+        if self.known.len() >= MAX_SOURCES && !self.known.contains_key(&from) {
+            self.known.retain(|_, at| at.elapsed() < TRUSTED_PERIOD);
         }
-        if self.known.len() < MOST_SOURCES || self.known.contains_key(&from) {
+        if self.known.len() < MAX_SOURCES || self.known.contains_key(&from) {
             self.known.insert(from, Instant::now());
         }
     }
@@ -311,12 +311,12 @@ mod tests {
     async fn the_limit_of_wrong_attempts_can_be_switched_off_by_no_number_of_sources() {
         let mut attempts = Attempts::default();
         let source = |n: u32| IpAddr::V4((0x0a00_0000 + n).into());
-        for n in 0..2 * MOST_SOURCES as u32 {
+        for n in 0..2 * MAX_SOURCES as u32 {
             attempts.wrong(source(n));
         }
         assert!(attempts.wrong(source(1_000_000)), "those without a count of their own share one");
         assert!(!attempts.wrong(source(0)), "one with its own has had two");
-        assert!(attempts.wrong.len() <= MOST_SOURCES + 1);
+        assert!(attempts.wrong.len() <= MAX_SOURCES + 1);
         tokio::time::advance(ATTEMPT_WINDOW).await;
         assert!(!attempts.wrong(source(1_000_000)), "a minute later");
     }

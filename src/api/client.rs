@@ -154,7 +154,7 @@ impl ApiResponse {
 
 /// An error of `/v1`.
 #[derive(Deserialize)]
-struct Problem {
+struct ErrorBody {
     code: String,
     message: String,
 }
@@ -188,7 +188,7 @@ impl Client {
 
     /// Sets the file of trusted CAs (PEM); `None`: the file of `PLGW_CA`.
     #[must_use]
-    pub fn trusting(self, ca: Option<PathBuf>) -> Self {
+    pub fn with_ca(self, ca: Option<PathBuf>) -> Self {
         Self { ca, ..self }
     }
 
@@ -210,7 +210,7 @@ impl Client {
         let answer = self.send(method, path, &[], body).await?;
         if !answer.status.is_success() {
             let status = answer.status.as_u16();
-            return Err(match serde_json::from_slice::<Problem>(&answer.body) {
+            return Err(match serde_json::from_slice::<ErrorBody>(&answer.body) {
                 Ok(problem) => ClientError::Refused { status, code: problem.code, message: problem.message },
                 Err(_) => self.broken(format!("it answered {status}, which is not the admin API's way")),
             });

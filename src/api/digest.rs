@@ -25,7 +25,7 @@ const REALM: &str = "MMS Public API";
 const LIFETIME: Duration = Duration::from_secs(300);
 
 /// Maximum number of nonces whose counts are remembered; the oldest ones become invalid.
-const MOST_NONCES: usize = 10_000;
+const MAX_NONCES: usize = 10_000;
 
 /// The result of checking a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Digests {
             return false;
         }
         while let Some(oldest) = used.counts.first_entry()
-            && (is_over(*oldest.key()) || used.counts.len() >= MOST_NONCES)
+            && (is_over(*oldest.key()) || used.counts.len() >= MAX_NONCES)
         {
             used.forgotten = used.counts.pop_first().map_or(used.forgotten, |(id, _)| id);
         }
@@ -281,11 +281,11 @@ mod tests {
         let made = Timestamp(1_000_000);
         assert!(digests.take((made.0, 1), 1, made));
         assert!(!digests.take((made.0, 1), 2, made.plus(LIFETIME * 2)));
-        for number in 2..MOST_NONCES as u64 + 3 {
+        for number in 2..MAX_NONCES as u64 + 3 {
             assert!(digests.take((made.0, number), 1, made));
         }
         assert!(!digests.take((made.0, 2), 2, made), "its counts are forgotten, and so is it");
-        assert!(digests.used.lock().expect("no panic").counts.len() <= MOST_NONCES);
+        assert!(digests.used.lock().expect("no panic").counts.len() <= MAX_NONCES);
     }
 
     #[test]

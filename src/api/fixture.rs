@@ -29,9 +29,9 @@ use crate::telemetry::LogSettings;
 
 /// A plane that binds nothing and always succeeds.
 #[derive(Debug, Default)]
-pub(super) struct PaperPlane;
+pub(super) struct NullPlane;
 
-impl Plane for PaperPlane {
+impl Plane for NullPlane {
     type Bound = ();
     type Open = ();
 
@@ -49,9 +49,9 @@ impl Plane for PaperPlane {
 }
 
 /// Two flows that can be ended.
-struct PaperFlows(Mutex<Vec<FlowView>>);
+struct FakeFlows(Mutex<Vec<FlowView>>);
 
-impl FlowsView for PaperFlows {
+impl FlowsView for FakeFlows {
     fn flows(&self) -> Vec<FlowView> {
         self.0.lock().expect("no test panics in here").clone()
     }
@@ -92,7 +92,7 @@ impl FlowsView for PaperFlows {
 }
 
 /// One stand-in replica set with a single member, `Cluster0/shard-00-00`, that stays primary.
-fn paper_stand_ins(command: StandInCommand) -> BoxFuture<'static, Result<Vec<StandInMember>, StandInRefusal>> {
+fn fake_stand_ins(command: StandInCommand) -> BoxFuture<'static, Result<Vec<StandInMember>, StandInRefusal>> {
     let member = StandInMember {
         cluster: "Cluster0".to_owned(),
         member: "shard-00-00".to_owned(),
@@ -151,7 +151,7 @@ impl Gateway {
     }
 
     /// A gateway with credentials.
-    pub(super) async fn guarded(credentials: Credentials) -> Self {
+    pub(super) async fn with_credentials(credentials: Credentials) -> Self {
         Self::build(Arc::new(MemoryStore::new()), Some(credentials), None, config::quickstart().desired).await
     }
 
@@ -162,13 +162,13 @@ impl Gateway {
         desired: Desired,
     ) -> Self {
         let stop = CancellationToken::new();
-        let parts = ControlParts { gateway, stop: stop.clone(), ..ControlParts::for_test(Arc::new(PaperPlane), store) };
+        let parts = ControlParts { gateway, stop: stop.clone(), ..ControlParts::for_test(Arc::new(NullPlane), store) };
         let control = Control::start(parts, desired, &TaskTracker::new()).await.expect("the inventory can be planned");
         let again = control.clone();
         let (log, logs) = LogSettings::default().subscriber(io::sink).expect("the default levels are levels");
         let parts = ApiParts {
             control: control.clone(),
-            flows: Arc::new(PaperFlows(Mutex::new(vec![flow(0xa1, "127.0.3.9:50001"), flow(0xa2, "127.3.0.9:50002")]))),
+            flows: Arc::new(FakeFlows(Mutex::new(vec![flow(0xa1, "127.0.3.9:50001"), flow(0xa2, "127.3.0.9:50002")]))),
             reload: Arc::new(move || {
                 let control = again.clone();
                 Box::pin(async move { control.replace_inventory(Ok(config::quickstart().desired)).await.map(|_| ()) })
@@ -176,10 +176,10 @@ impl Gateway {
             pending_settings: tokio::sync::watch::channel(Vec::new()).1,
             readiness: Readiness::new(),
             logs: Some(logs),
-            stand_ins: Some(StandInControl::new(paper_stand_ins)),
+            stand_ins: Some(StandInControl::new(fake_stand_ins)),
             recorder: Arc::new(NoopRecorder),
         };
-        let api = Api::guarded(parts, credentials);
+        let api = Api::with_credentials(parts, credentials);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let until = stop.clone();

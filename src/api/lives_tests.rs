@@ -96,7 +96,7 @@ async fn an_endpoint_is_accepted_connected_and_removed_and_both_sides_see_each_s
         assert_eq!(gateway.ec2_state(&endpoint).await, ec2);
     }
     let snapshot = gateway.control.snapshot();
-    assert!(snapshot.listeners.values().any(|listener| listener.gate.label() == endpoint), "its listeners are open");
+    assert!(snapshot.listeners.values().any(|listener| listener.access.label() == endpoint), "its listeners are open");
     assert!(snapshot.strings[0].private.iter().any(|s| s.endpoints.iter().any(|(id, _)| id.as_str() == endpoint)));
 
     let removed = gateway.atlas("DELETE", &format!("{path}/{endpoint}"), Value::Null).await;
@@ -104,7 +104,7 @@ async fn an_endpoint_is_accepted_connected_and_removed_and_both_sides_see_each_s
     assert_eq!(gateway.until(&service, &endpoint, "DELETING").await["deleteRequested"], true);
     assert_eq!(gateway.ec2_state(&endpoint).await, "rejected");
     let snapshot = gateway.control.snapshot();
-    assert!(!snapshot.listeners.values().any(|listener| listener.gate.label() == endpoint), "they are closed");
+    assert!(!snapshot.listeners.values().any(|listener| listener.access.label() == endpoint), "they are closed");
     gateway.control.push().await.unwrap();
     assert_eq!(gateway.atlas("GET", &format!("{path}/{endpoint}"), Value::Null).await.status, 404);
 
@@ -520,7 +520,8 @@ async fn a_serverless_instance_has_its_own_private_endpoint() {
     assert!(srv.starts_with("mongodb+srv://less-pl-0-lb.") && srv.ends_with(".mongodb.net"), "{srv}");
     assert_eq!(string["endpoints"][0]["endpointId"], endpoint);
     let snapshot = gateway.control.snapshot();
-    let listener = snapshot.listeners.values().find(|listener| listener.gate.label() == endpoint).expect("it listens");
+    let listener =
+        snapshot.listeners.values().find(|listener| listener.access.label() == endpoint).expect("it listens");
     assert_eq!(listener.group.members[0].address, "127.1.0.99:27016".parse().unwrap());
     assert_eq!(gateway.atlas("GET", "clusters", Value::Null).await.json()["totalCount"], 2, "rows of its own");
     assert_eq!(gateway.atlas("DELETE", "serverless/Less", Value::Null).await.status, 409);
@@ -546,7 +547,8 @@ async fn online_archives_have_private_endpoints_by_rows_of_their_own() {
     eventually(|| async { (gateway.atlas("GET", &row, Value::Null).await.json()["status"] == "OK").then_some(()) })
         .await;
     let snapshot = gateway.control.snapshot();
-    let listener = snapshot.listeners.values().find(|listener| listener.gate.label() == endpoint).expect("it listens");
+    let listener =
+        snapshot.listeners.values().find(|listener| listener.access.label() == endpoint).expect("it listens");
     assert_eq!(
         (listener.address.port(), listener.group.members[0].address),
         (27017, "127.1.0.98:27017".parse().unwrap())

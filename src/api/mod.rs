@@ -95,11 +95,11 @@ pub struct ApiParts {
 /// The admin API of one gateway. Clones share their state.
 #[derive(Clone)]
 pub struct Api {
-    shared: Arc<Shared>,
+    shared: Arc<ApiState>,
 }
 
 /// State for all requests.
-struct Shared {
+struct ApiState {
     control: Control,
     flows: Arc<dyn FlowsView>,
     reload: ReloadFn,
@@ -116,11 +116,11 @@ impl Api {
     /// Creates an API over `parts`. With `credentials` each API requires them by its own scheme; without, every client
     /// that the listener accepts is authorized.
     #[must_use]
-    pub fn guarded(parts: ApiParts, credentials: Option<Credentials>) -> Self {
+    pub fn with_credentials(parts: ApiParts, credentials: Option<Credentials>) -> Self {
         let ApiParts { control, flows, reload, pending_settings, readiness, logs, stand_ins, recorder } = parts;
         let metrics = ApiMetrics::new(recorder);
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(ApiState {
                 control,
                 flows,
                 reload,

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use hyper::{Method, StatusCode};
 use serde_json::json;
 
-use super::Shared;
+use super::ApiState;
 use super::auth::{KeyCheck, with_scheme};
 use super::call::{Call, Reply, json as reply, pairs};
 use super::sessions::TokenUse;
@@ -13,7 +13,7 @@ use super::sessions::TokenUse;
 /// Validity of a token. Source: Atlas, service accounts.
 const LIFETIME: std::time::Duration = std::time::Duration::from_secs(3600);
 
-pub(super) fn answer(shared: &Shared, call: &Call) -> Reply {
+pub(super) fn answer(shared: &ApiState, call: &Call) -> Reply {
     let error = |status, code: &str| reply(status, &json!({ "error": code }));
     match (&call.method, call.path.as_str()) {
         (&Method::POST, "/api/oauth/token") => {

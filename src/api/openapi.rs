@@ -39,7 +39,7 @@ struct Family {
 }
 
 /// The description of one operation.
-struct Operation<'a> {
+struct DescribedOperation<'a> {
     path: &'a str,
     id: &'a str,
     summary: Option<&'a str>,
@@ -59,12 +59,12 @@ fn description() -> Value {
     let mut answers = settings.clone().for_serialize().into_generator();
     let mut bodies = settings.for_deserialize().with(|settings| settings.inline_subschemas = true).into_generator();
     let mut paths = Map::new();
-    let mut add = |method: &Method, operation: &Operation<'_>| {
+    let mut add = |method: &Method, operation: &DescribedOperation<'_>| {
         let item = paths.entry(operation.path).or_insert_with(|| json!({}));
         item[method.as_str().to_lowercase()] = describe(operation);
     };
     for operation in v1::OPERATIONS.iter() {
-        let described = Operation {
+        let described = DescribedOperation {
             path: operation.path,
             id: operation.id,
             summary: Some(operation.summary),
@@ -78,7 +78,7 @@ fn description() -> Value {
     }
     for (path, all) in VENDORS {
         for vendor in *all {
-            let described = Operation {
+            let described = DescribedOperation {
                 path,
                 id: vendor.id,
                 summary: None,
@@ -102,7 +102,7 @@ fn description() -> Value {
     whole
 }
 
-fn describe(operation: &Operation<'_>) -> Value {
+fn describe(operation: &DescribedOperation<'_>) -> Value {
     let family = family(operation.path);
     let content = |media: &[&str], schema: &Value| -> Value {
         media.iter().map(|media| ((*media).to_owned(), json!({ "schema": schema }))).collect::<Map<_, _>>().into()

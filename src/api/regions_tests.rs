@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::fixture::{Gateway, element};
 use super::lives_tests::eventually;
 use crate::control::Pace;
-use crate::plan::Gate;
+use crate::plan::ListenerAccess;
 
 const HERE: &str = "eu-west-1";
 const SERVICE: &str = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c";
@@ -89,7 +89,7 @@ async fn an_endpoint_of_another_region_is_made_once_the_owner_supports_the_regio
     remote.register(&endpoint).await;
     remote.gateway.until(&remote.service, &endpoint, "AVAILABLE").await;
     let snapshot = remote.gateway.control.snapshot();
-    let through = |listener: &crate::plan::Listener| matches!(&listener.gate, Gate::Endpoint(gate) if gate.id.as_str() == endpoint);
+    let through = |listener: &crate::plan::Listener| matches!(&listener.access, ListenerAccess::Endpoint(access) if access.id.as_str() == endpoint);
     assert_eq!(snapshot.listeners.values().filter(|listener| through(listener)).count(), 4, "a port for each target");
 
     // The consumer sees it in the VPC's region, the owner in the service's.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::header::ALLOW;
 
-use super::Shared;
+use super::ApiState;
 use super::auth::Scheme;
 use super::call::{Call, Reply, bytes, empty, json, problem, set};
 use super::openapi::DESCRIPTION;
 use super::{appservices, atlas, console, ec2, oauth, routes, v1};
 
-pub(super) async fn route(shared: &Arc<Shared>, mut call: Call) -> Reply {
+pub(super) async fn route(shared: &Arc<ApiState>, mut call: Call) -> Reply {
     if let Some(scheme) = scheme(&call)
         && let Some(reply) = shared.auth.check(&call, scheme, &shared.sessions)
     {

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use tokio::time::timeout;
 
-use super::Shared;
+use super::ApiState;
 use super::call::{Call, Reply, finish, pairs, problem, segments};
 use super::route::route;
 use crate::http::{ConnectionRefusal, Hosts, RejectedRequest, Site};
@@ -20,7 +20,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of a request's body. The largest real request, a cluster with a hundred nodes, needs a third of it.
 pub(super) const BODY_LIMIT: usize = 64 * 1024;
 
-impl Site for Shared {
+impl Site for ApiState {
     const NAME: &'static str = "admin";
 
     /// Twice the number of a hundred parallel writers.

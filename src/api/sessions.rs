@@ -16,7 +16,7 @@ pub(super) const ACCESS_LIFETIME: Duration = Duration::from_secs(30 * 60);
 pub(super) const REFRESH_LIFETIME: Duration = Duration::from_secs(60 * 24 * 3600);
 
 /// Maximum number of tokens; beyond it, the one that expires first is dropped.
-const MOST: usize = 10_000;
+const MAX_TOKENS: usize = 10_000;
 
 /// The purpose of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Sessions {
         let now = Instant::now();
         let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.retain(|_, token| token.until > now);
-        if tokens.len() >= MOST
+        if tokens.len() >= MAX_TOKENS
             && let Some(first) = tokens.iter().min_by_key(|(_, token)| token.until).map(|(key, _)| *key)
         {
             tokens.remove(&first);
@@ -62,7 +62,7 @@ impl Sessions {
     }
 
     /// Whether `token` was issued for `purpose` and is valid.
-    pub(super) fn holds(&self, token: &str, purpose: TokenUse) -> bool {
+    pub(super) fn is_valid(&self, token: &str, purpose: TokenUse) -> bool {
         let tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         tokens.get(&digest(token)).is_some_and(|token| token.purpose == purpose && token.until > Instant::now())
     }

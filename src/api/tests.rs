@@ -128,7 +128,7 @@ fn credentials() -> Credentials {
 
 #[tokio::test]
 async fn with_credentials_every_front_asks_in_its_own_way() {
-    let gateway = Gateway::guarded(credentials()).await;
+    let gateway = Gateway::with_credentials(credentials()).await;
     let project = "/api/atlas/v2/groups/5f2a1b3c4d5e6f7081920a3b";
     let bare = gateway.ask("GET", project, "").await;
     assert_eq!((bare.status.as_u16(), bare.json()["errorCode"].as_str()), (401, Some("UNEXPECTED_ERROR")));
@@ -167,7 +167,7 @@ async fn with_credentials_every_front_asks_in_its_own_way() {
 /// RFC 9110 §11.1: scheme names are case-insensitive. A logout ends both tokens of the session.
 #[tokio::test]
 async fn a_session_ends_with_both_of_its_tokens() {
-    let gateway = Gateway::guarded(credentials()).await;
+    let gateway = Gateway::with_credentials(credentials()).await;
     let send = async |method: &str, path: &str, token: &str| {
         let bearer = [("authorization", token)];
         let path = format!("/api/admin/v3.0/auth/{path}");
@@ -186,7 +186,7 @@ async fn a_session_ends_with_both_of_its_tokens() {
 
 #[tokio::test]
 async fn guesses_are_limited_and_never_lock_out_the_right_token() {
-    let gateway = Gateway::guarded(credentials()).await;
+    let gateway = Gateway::with_credentials(credentials()).await;
     let wrong = Client::new(gateway.address).with_token(Some("wrong".to_owned()));
     let ask =
         async |client: &Client| client.send("GET", "/v1/status", &[], String::new()).await.unwrap().status.as_u16();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::fixture::Gateway;
 use crate::control::Pace;
 use crate::control::store::MemoryStore;
-use crate::control::store::failing::{FailingStore, Failure};
+use crate::control::store::failing::{FailingStore, InjectedFailure};
 
 const SERVICE: &str = "vpce-svc-02863655456245e5c";
 
@@ -272,7 +272,7 @@ async fn a_change_that_is_not_saved_is_refused_and_nothing_of_it_is_in_force() {
     let before = gateway.control.snapshot().generation;
     let fault = json!({ "name": "slow", "kind": { "type": "latency", "delay": "1ms" } });
 
-    store.fail(Failure::Refused);
+    store.fail(InjectedFailure::Refused);
     let (status, refused) = send(&gateway, "POST", "/v1/faults", fault.clone()).await;
     assert_eq!((status, &refused["code"]), (503, &json!("not_saved")), "{refused}");
     let message = refused["message"].as_str().expect("a text");
@@ -280,7 +280,7 @@ async fn a_change_that_is_not_saved_is_refused_and_nothing_of_it_is_in_force() {
                     is mended: no space";
     assert_eq!(message, expected);
 
-    store.fail(Failure::Unanswered);
+    store.fail(InjectedFailure::Unanswered);
     store.is_silent.store(true, Ordering::Relaxed);
     let (status, refused) = send(&gateway, "POST", "/v1/faults", fault.clone()).await;
     assert_eq!((status, &refused["code"]), (503, &json!("outcome_unknown")), "{refused}");
@@ -419,7 +419,7 @@ async fn a_query_parameter_that_there_is_not_is_refused() {
 async fn a_state_store_that_fails_is_a_problem_until_it_takes_a_change() {
     let store = Arc::new(FailingStore::new());
     let gateway = Gateway::start_on(store.clone()).await;
-    store.fail(Failure::Refused);
+    store.fail(InjectedFailure::Refused);
     let fault = json!({ "name": "slow", "kind": { "type": "refuse" } });
     assert_eq!(send(&gateway, "POST", "/v1/faults", fault.clone()).await.0, 503);
     let status = get(&gateway, "/v1/status").await;

@@ -1,7 +1,7 @@
 //! Builds and wires all modules, binds all sockets, and provides their addresses. Tests start here too.
 
 mod admin_tls;
-mod front;
+mod front_end;
 mod logs;
 mod options;
 mod plane;
@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admin_tls::{AdminCertificate, admin_certificate};
-use self::front::{FrontParts, LazyFront};
-use self::plane::Flows;
+use self::front_end::{FrontEndParts, OnDemandFrontEnd};
+use self::plane::GatewayFlows;
 pub use self::ports::PortWatch;
 pub(crate) use self::store::open_store;
 use crate::api::{Api, ApiParts, Credentials, FlowsView, StandInControl, iso8601};
@@ -38,7 +38,7 @@ use crate::flowlog::{FlowLog, FlowLogError, Interface};
 use crate::lifecycle::{Alarm, BindError, Condition, Phase, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
 use crate::limits::{Refusals, budget};
 use crate::model::{DnsName, FlowId};
-use crate::plan::{Gate, Listener, Snapshot};
+use crate::plan::{Listener, ListenerAccess, Snapshot};
 use crate::telemetry::{LogHandle, PageStatus, Pages, Registry};
 use crate::tls::TlsError;
 
@@ -46,13 +46,13 @@ use crate::tls::TlsError;
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Number of upkeeps between removals of ended series, which use little memory.
-const UPKEEPS_UNTIL_FORGOTTEN: u32 = 12;
+const UPKEEPS_PER_REMOVAL: u32 = 12;
 
 /// How often the admin API's certificate files are checked for changes.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time limit for DNS, admin and metrics to stop after the last flow.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Options that are not in the config.
 #[derive(Debug, Clone, Default)]
@@ -125,7 +125,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Gateway {
     control: Control,
-    flows: Arc<Flows>,
+    flows: Arc<GatewayFlows>,
     registry: Registry,
     readiness: Readiness,
     dns_addresses: Vec<SocketAddr>,
@@ -202,7 +202,7 @@ impl Gateway {
         let data = data.map_err(StartError::Threads)?;
         let failed_dials = data.failed_dials();
         let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
-        let front = LazyFront::new(FrontParts {
+        let front_end = OnDemandFrontEnd::new(FrontEndParts {
             options: AppOptions::from(&settings),
             files: options::certificates(&settings),
             snapshots: snapshots_seen,
@@ -212,7 +212,7 @@ impl Gateway {
             refusals: Arc::clone(&refusals),
             losses: losses.clone(),
         });
-        let flows = Arc::new(Flows::new(data, front, ports));
+        let flows = Arc::new(GatewayFlows::new(data, front_end, ports));
         let gateway_id = store::gateway_id(&settings.state)?;
         let parts = ControlParts {
             plane: Arc::clone(&flows),
@@ -314,7 +314,7 @@ impl Gateway {
                 stand_ins,
                 recorder: registry.shared_recorder(),
             };
-            let api = Api::guarded(parts, credentials);
+            let api = Api::with_credentials(parts, credentials);
             let tls = admin_certificate.map(|AdminCertificate { tls, files, .. }| {
                 if let Some(files) = files {
                     watch_certificate(files, &tasks, &last_stop);
@@ -334,8 +334,8 @@ impl Gateway {
         notices.iter().for_each(|notice| tracing::warn!(notice, "config notice"));
         log_addresses(&dns_addresses, metrics_address, &control.snapshot());
         Phase::Running.enter();
-        keep_up(&registry, &flows, &tasks, &last_stop);
-        say_alive(&manager, &flows, &failed, &tasks, &last_stop);
+        run_upkeep(&registry, &flows, &tasks, &last_stop);
+        notify_watchdog(&manager, &flows, &failed, &tasks, &last_stop);
         manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
         sample_rates(&flows, &tasks, &last_stop);
         if let Some(flow_log) = &flow_log {
@@ -460,11 +460,11 @@ impl Gateway {
         if self.control.gateways().is_some() {
             // The listeners first, so that another gateway can bind their addresses while flows drain here.
             self.flows.close_listeners().await;
-            let _ = tokio::time::timeout(LAST_WORDS, self.control.leave_gateways()).await;
+            let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.control.leave_gateways()).await;
         }
         tokio::select! {
             () = self.flows.drain_all(grace) => {}
-            () = say_draining(&self.manager, &self.flows) => {}
+            () = notify_draining(&self.manager, &self.flows) => {}
         }
         if let Some(flow_log) = self.flow_log.clone() {
             let (flows, snapshot) = (Arc::clone(&self.flows), self.control.snapshot());
@@ -476,14 +476,14 @@ impl Gateway {
                 flow_log.flush();
                 let _ = done.send(());
             });
-            let _ = tokio::time::timeout(LAST_WORDS, written).await;
+            let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, written).await;
         }
         Phase::Stopping.enter();
         let carried = self.flows.carried();
         self.last_stop.cancel();
         self.tasks.close();
         // A client that keeps its connection open does not delay the process.
-        let _ = tokio::time::timeout(LAST_WORDS, self.tasks.wait()).await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.tasks.wait()).await;
         for server in self.servers {
             server.abort();
         }
@@ -494,9 +494,9 @@ impl Gateway {
 
 /// Reports to the service manager, if it has a watchdog, that the process is alive: its workers respond and nothing has
 /// failed.
-fn say_alive(
+fn notify_watchdog(
     manager: &ServiceManager,
-    flows: &Arc<Flows>,
+    flows: &Arc<GatewayFlows>,
     failed: &watch::Receiver<Option<String>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -509,7 +509,7 @@ fn say_alive(
             loop {
                 ticks.tick().await;
                 // If a worker never responds, the watchdog is not notified, and the manager restarts the process.
-                flows.in_step().await;
+                flows.workers_respond().await;
                 if failed.borrow().is_none() {
                     manager.alive();
                 }
@@ -520,7 +520,7 @@ fn say_alive(
 }
 
 /// Reports to the service manager that the drain continues, as long as it does.
-async fn say_draining(manager: &ServiceManager, flows: &Flows) {
+async fn notify_draining(manager: &ServiceManager, flows: &GatewayFlows) {
     let mut ticks = tokio::time::interval(STILL_STOPPING);
     loop {
         ticks.tick().await;
@@ -556,7 +556,7 @@ fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, snapshot: &Sna
         tracing::info!(listen.addr = %address, "metrics listener listens");
     }
     let (private, public): (Vec<_>, Vec<_>) =
-        snapshot.listeners.values().partition(|listener| matches!(listener.gate, Gate::Endpoint(_)));
+        snapshot.listeners.values().partition(|listener| matches!(listener.access, ListenerAccess::Endpoint(_)));
     let apps = snapshot.apps.listeners.keys().copied().collect();
     let addresses = |listeners: Vec<&Arc<Listener>>| listeners.iter().map(|listener| listener.address).collect();
     for (kind, addresses) in
@@ -581,7 +581,7 @@ fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, snapshot: &Sna
 }
 
 /// Runs the registry's upkeep even without scrapes, and drops the data plane's counters of removed targets.
-fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
+fn run_upkeep(registry: &Registry, flows: &Arc<GatewayFlows>, tasks: &TaskTracker, stop: &CancellationToken) {
     // Weak, so that a dropped data plane releases its ports even if this task still runs.
     let (registry, flows, stop) = (registry.clone(), Arc::downgrade(flows), stop.clone());
     tasks.spawn(async move {
@@ -590,7 +590,7 @@ fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &
             for tick in 0_u32.. {
                 ticks.tick().await;
                 registry.upkeep();
-                if tick.is_multiple_of(UPKEEPS_UNTIL_FORGOTTEN) {
+                if tick.is_multiple_of(UPKEEPS_PER_REMOVAL) {
                     if let Some(flows) = flows.upgrade() {
                         flows.forget_absent();
                     }
@@ -603,7 +603,7 @@ fn keep_up(registry: &Registry, flows: &Arc<Flows>, tasks: &TaskTracker, stop: &
 }
 
 /// Samples the throughput, for its peak.
-fn sample_rates(flows: &Arc<Flows>, tasks: &TaskTracker, stop: &CancellationToken) {
+fn sample_rates(flows: &Arc<GatewayFlows>, tasks: &TaskTracker, stop: &CancellationToken) {
     let (flows, stop) = (Arc::downgrade(flows), stop.clone());
     tasks.spawn(async move {
         let work = async {
@@ -647,7 +647,7 @@ fn report_refusals(refusals: Arc<Refusals>, control: &Control, tasks: &TaskTrack
 /// Closes the windows of the flow logs at their interval.
 fn close_windows(
     flow_log: &FlowLog,
-    flows: &Arc<Flows>,
+    flows: &Arc<GatewayFlows>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -672,15 +672,15 @@ fn close_windows(
 }
 
 /// Closes the current window.
-fn close_window(flow_log: &FlowLog, flows: &Flows, snapshot: &Snapshot) {
+fn close_window(flow_log: &FlowLog, flows: &GatewayFlows, snapshot: &Snapshot) {
     if flow_log.interval().is_none() {
         return;
     }
     let mut interfaces = std::collections::BTreeMap::new();
     for listener in snapshot.listeners.values() {
-        if let Gate::Endpoint(gate) = &listener.gate {
+        if let ListenerAccess::Endpoint(access) = &listener.access {
             let ip = listener.address.ip();
-            interfaces.entry(ip).or_insert_with(|| Interface::at(gate, ip));
+            interfaces.entry(ip).or_insert_with(|| Interface::at(access, ip));
         }
     }
     flow_log.close_window(flows.open_for_flow_log(), interfaces.into_values().flatten().collect());
@@ -841,7 +841,7 @@ mod tests {
             answer
         };
         assert!(healthz().await.starts_with("HTTP/1.1 200"));
-        gateway.flows.break_a_thread();
+        gateway.flows.panic_worker();
         assert_eq!(gateway.failed().await, "flow thread 0 panicked");
         let answer = healthz().await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("flow thread 0 panicked"), "{answer}");

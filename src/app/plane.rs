@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::front::LazyFront;
+use super::front_end::OnDemandFrontEnd;
 use super::ports::PortWatch;
 use crate::api::FlowsView;
 use crate::appservices::BoundListeners;
@@ -20,9 +20,9 @@ use crate::tls::TlsError;
 
 /// Applies changes to the data plane, and lists and ends its flows.
 #[derive(Debug)]
-pub(super) struct Flows {
+pub(super) struct GatewayFlows {
     data: Arc<DataPlane>,
-    front: LazyFront,
+    front_end: OnDemandFrontEnd,
     /// Open addresses: those of the snapshot, and those of moved targets whose old port still accepts.
     open: Mutex<BTreeSet<SocketAddr>>,
     /// Addresses on which the App Services front end listens.
@@ -30,34 +30,34 @@ pub(super) struct Flows {
     watch: Option<PortWatch>,
 }
 
-impl Flows {
-    pub(super) fn new(data: DataPlane, front: LazyFront, watch: Option<PortWatch>) -> Self {
-        Self { data: Arc::new(data), front, open: Mutex::default(), app_listeners: Mutex::default(), watch }
+impl GatewayFlows {
+    pub(super) fn new(data: DataPlane, front_end: OnDemandFrontEnd, watch: Option<PortWatch>) -> Self {
+        Self { data: Arc::new(data), front_end, open: Mutex::default(), app_listeners: Mutex::default(), watch }
     }
 
     /// Sends the open ports to the watcher, if there is one.
-    fn tell_open(&self) {
+    fn notify_ports(&self) {
         let Some(watch) = &self.watch else { return };
         let app_listeners = self.app_listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.tell(&open.union(&app_listeners).copied().collect());
+        watch.notify(&open.union(&app_listeners).copied().collect());
     }
 
     pub(super) fn list(&self) -> Vec<FlowView> {
         let mut flows = self.data.flows();
-        let mut sockets = self.front.websockets();
+        let mut sockets = self.front_end.websockets();
         sockets.sort_by_key(|socket| socket.id);
         flows.extend(sockets);
         flows
     }
 
     pub(super) fn kill(&self, id: FlowId) -> bool {
-        self.data.kill(id) || self.front.kill(id)
+        self.data.kill(id) || self.front_end.kill(id)
     }
 
     /// Reloads the certificates of the apps; the old ones stay if a file is invalid.
     pub(super) fn reload_certificates(&self) -> Result<(), TlsError> {
-        self.front.reload_certificates()
+        self.front_end.reload_certificates()
     }
 
     pub(super) fn carried(&self) -> Carried {
@@ -66,11 +66,11 @@ impl Flows {
 
     /// The number of open flows, including WebSockets.
     pub(super) fn open_flows(&self) -> usize {
-        self.data.open_flows() + self.front.websockets().len()
+        self.data.open_flows() + self.front_end.websockets().len()
     }
 
     /// Waits until every worker has responded.
-    pub(super) async fn in_step(&self) {
+    pub(super) async fn workers_respond(&self) {
         self.data.workers_respond().await;
     }
 
@@ -93,28 +93,28 @@ impl Flows {
 
     /// Makes a worker panic.
     #[cfg(test)]
-    pub(super) fn break_a_thread(&self) {
-        self.data.misbehave(|| panic!("as asked"));
+    pub(super) fn panic_worker(&self) {
+        self.data.run_on_worker(|| panic!("as asked"));
     }
 
     /// Closes every listener, waits for flows to end within `grace`, and resets the rest.
     pub(super) async fn drain_all(&self, grace: Duration) {
-        tokio::join!(self.front.stop(grace), self.drain_flows(grace));
+        tokio::join!(self.front_end.stop(grace), self.drain_flows(grace));
     }
 
     /// Accepts no more connections; open ones continue.
     pub(super) async fn close_listeners(&self) {
         let none = AppsView::default();
-        tokio::join!(self.front.retire(&none), self.shut_flows());
+        tokio::join!(self.front_end.retire(&none), self.close_flow_listeners());
     }
 
-    async fn shut_flows(&self) {
+    async fn close_flow_listeners(&self) {
         let addresses = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
         join_all(addresses.into_iter().map(|address| self.data.shut(address))).await;
     }
 
     async fn drain_flows(&self, grace: Duration) {
-        self.shut_flows().await;
+        self.close_flow_listeners().await;
         // Flows of listeners that closed earlier drain with the rest.
         self.data.drain(self.data.all_open(), grace, Some(DrainReason::Shutdown)).await;
     }
@@ -125,7 +125,7 @@ impl Flows {
     }
 }
 
-impl FlowsView for Flows {
+impl FlowsView for GatewayFlows {
     fn flows(&self) -> Vec<FlowView> {
         self.list()
     }
@@ -159,7 +159,7 @@ impl FlowsView for Flows {
     }
 }
 
-impl Plane for Flows {
+impl Plane for GatewayFlows {
     type Bound = (BoundSockets, Option<BoundListeners>);
     type Open = OpenFlows;
 
@@ -171,7 +171,7 @@ impl Plane for Flows {
                 Err(errors) => unbound.extend(errors.iter().map(|error| (listener.address, chain(error)))),
             }
         }
-        let app_listeners = self.front.bind(&snapshot.apps).unwrap_or_else(|errors| {
+        let app_listeners = self.front_end.bind(&snapshot.apps).unwrap_or_else(|errors| {
             // The front end binds all of its listeners or none.
             let address = snapshot.apps.listeners.keys().next().copied();
             unbound.insert(address.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()), errors.join("\n"));
@@ -184,28 +184,28 @@ impl Plane for Flows {
         self.data.refuse_service_side(&snapshot.service_side);
         self.open.lock().unwrap_or_else(PoisonError::into_inner).extend(bound.addresses());
         self.app_listeners.lock().unwrap_or_else(PoisonError::into_inner).extend(snapshot.apps.listeners.keys());
-        self.tell_open();
+        self.notify_ports();
         self.data.open(bound).await;
-        self.front.open(app_listeners, snapshot).await;
+        self.front_end.open(app_listeners, snapshot).await;
     }
 
     async fn retarget(&self, changes: &Changes, snapshot: &Arc<Snapshot>) {
         self.data.retarget(&changes.retarget);
-        self.front.retire(&snapshot.apps).await;
+        self.front_end.retire(&snapshot.apps).await;
         let mut app_listeners = self.app_listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let before = app_listeners.len();
         app_listeners.retain(|address| snapshot.apps.listeners.contains_key(address));
         let fewer = app_listeners.len() < before;
         drop(app_listeners);
         if fewer {
-            self.tell_open();
+            self.notify_ports();
         }
     }
 
     async fn close(&self, listener: &Arc<Listener>) -> OpenFlows {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&listener.address);
         let flows = self.data.close(listener).await;
-        self.tell_open();
+        self.notify_ports();
         flows
     }
 

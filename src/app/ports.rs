@@ -13,12 +13,12 @@ pub struct PortWatch(Arc<OnChange>);
 type OnChange = dyn Fn(&BTreeSet<SocketAddr>) + Send + Sync;
 
 impl PortWatch {
-    /// `hear` must not block.
-    pub fn new(hear: impl Fn(&BTreeSet<SocketAddr>) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(hear))
+    /// `callback` must not block.
+    pub fn new(callback: impl Fn(&BTreeSet<SocketAddr>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(callback))
     }
 
-    pub(super) fn tell(&self, open: &BTreeSet<SocketAddr>) {
+    pub(super) fn notify(&self, open: &BTreeSet<SocketAddr>) {
         (self.0)(open);
     }
 }

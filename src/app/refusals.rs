@@ -9,7 +9,7 @@ use crate::limits::{Refusals, RefusedCount, RefusedSource};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum number of sources in the events of one interval; the log has more.
-const MOST_EVENTS: usize = 16;
+const MAX_EVENTS: usize = 16;
 
 /// Reports refusals every second, for as long as it is polled.
 pub(super) async fn report(refusals: &Refusals, events: &EventLog) {
@@ -33,14 +33,14 @@ fn log(of: &RefusedSource, refused: u64) {
 }
 
 fn record(taken: &[(RefusedSource, RefusedCount)], events: &EventLog) {
-    for (of, RefusedCount { subject, has_others, count }) in taken.iter().take(MOST_EVENTS) {
+    for (of, RefusedCount { subject, has_others, count }) in taken.iter().take(MAX_EVENTS) {
         let subject = if subject.is_empty() { of.listener } else { subject.as_str() };
         let plural = if *count == 1 { "connection" } else { "connections" };
         let others = if *has_others { " and others" } else { "" };
         let message = format!("refused {count} {plural} from {} to {subject}{others}: {}", of.name(), of.reason);
         events.record(EventKind::Refusal, Severity::Warning, subject, message);
     }
-    let others = taken.get(MOST_EVENTS..).unwrap_or_default();
+    let others = taken.get(MAX_EVENTS..).unwrap_or_default();
     if !others.is_empty() {
         let (count, sources) = (others.iter().map(|(_, refused)| refused.count).sum::<u64>(), others.len());
         let message = format!("refused {count} connections from {sources} other sources");
@@ -74,6 +74,6 @@ mod tests {
         ] {
             assert!(messages.iter().any(|message| message == expected), "{expected}: {messages:#?}");
         }
-        assert_eq!(messages.len(), MOST_EVENTS + 1, "{messages:#?}");
+        assert_eq!(messages.len(), MAX_EVENTS + 1, "{messages:#?}");
     }
 }

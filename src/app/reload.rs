@@ -10,17 +10,17 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::plane::Flows;
+use super::plane::GatewayFlows;
 use crate::config::{self, Config, LoggingSettings};
 use crate::control::{ChangeError, Control, chain};
 use crate::lifecycle::{Condition, ServiceManager};
 use crate::telemetry::LogHandle;
 
 /// How long a file must be unchanged before it is read, as editors write in several steps.
-const SETTLE: Duration = Duration::from_millis(200);
+const QUIET_PERIOD: Duration = Duration::from_millis(200);
 
 /// The maximum wait for that.
-const SETTLE_WITHIN: Duration = Duration::from_secs(1);
+const MAX_QUIET_WAIT: Duration = Duration::from_secs(1);
 
 /// Reads the config again.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub(super) struct Reloader {
     pending: watch::Sender<Vec<String>>,
     logs: Option<LogHandle>,
     manager: ServiceManager,
-    flows: Arc<Flows>,
+    flows: Arc<GatewayFlows>,
     /// Serializes reloads, so that the config that was read last is applied last.
     turn: Arc<tokio::sync::Mutex<LastReload>>,
 }
@@ -51,7 +51,7 @@ impl Reloader {
         started_with: Config,
         logs: Option<LogHandle>,
         manager: ServiceManager,
-        flows: Arc<Flows>,
+        flows: Arc<GatewayFlows>,
     ) -> Self {
         let turn = LastReload { logs: started_with.settings.logs.clone() };
         let (source, started_with) = (source.map(Arc::from), Arc::new(started_with));
@@ -169,9 +169,9 @@ impl Reloader {
                 }
                 while changes.recv().await.is_some() {
                     let quiet =
-                        async { while timeout(SETTLE, changes.recv()).await.is_ok_and(|more| more.is_some()) {} };
+                        async { while timeout(QUIET_PERIOD, changes.recv()).await.is_ok_and(|more| more.is_some()) {} };
                     // If other files in the directory change all the time, as logs do, it never becomes quiet.
-                    let _ = timeout(SETTLE_WITHIN, quiet).await;
+                    let _ = timeout(MAX_QUIET_WAIT, quiet).await;
                     let now = read(&source).await;
                     // An empty file is one that is being written: its writer has truncated it.
                     let is_cut = now.as_ref().is_some_and(|bytes| bytes.is_empty());

@@ -361,7 +361,7 @@ impl Backends {
     }
 
     /// Closes the connections that belong to one client.
-    pub(crate) fn forget(&self, client: u64) {
+    pub(crate) fn close_client(&self, client: u64) {
         self.idle.borrow_mut().retain(|key, _| key.client != client);
         self.multiplexed.borrow_mut().retain(|key, _| key.client != client);
     }
@@ -531,7 +531,7 @@ async fn open_http1<T>(io: T) -> hyper::Result<http1::SendRequest<RequestBody>>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let io = TokioIo::new(ReadsOn { io, write_failed: false });
+    let io = TokioIo::new(IgnoreWriteErrors { io, write_failed: false });
     let (mut sender, connection) = http1::Builder::new().max_headers(MAX_FIELDS).handshake(io).await?;
     tokio::task::spawn_local(connection);
     sender.ready().await?;
@@ -540,20 +540,20 @@ where
 
 /// Reads a connection to its end although the backend accepts no more bytes: it may have responded and closed before it
 /// read the request's body. Later writes are discarded.
-struct ReadsOn<T> {
+struct IgnoreWriteErrors<T> {
     io: T,
     write_failed: bool,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for ReadsOn<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for IgnoreWriteErrors<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
-impl<T> ReadsOn<T> {
+impl<T> IgnoreWriteErrors<T> {
     /// The result of a write of `n` bytes, with errors replaced by `instead`.
-    fn forgive<R>(&mut self, result: Poll<io::Result<R>>, instead: R) -> Poll<io::Result<R>> {
+    fn ignore_error<R>(&mut self, result: Poll<io::Result<R>>, instead: R) -> Poll<io::Result<R>> {
         match result {
             Poll::Ready(Err(_)) => {
                 self.write_failed = true;
@@ -564,13 +564,13 @@ impl<T> ReadsOn<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for ReadsOn<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for IgnoreWriteErrors<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.write_failed {
             return Poll::Ready(Ok(bytes.len()));
         }
         let result = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.forgive(result, bytes.len())
+        self.ignore_error(result, bytes.len())
     }
 
     fn poll_write_vectored(
@@ -583,7 +583,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ReadsOn<T> {
             return Poll::Ready(Ok(all));
         }
         let result = Pin::new(&mut self.io).poll_write_vectored(cx, slices);
-        self.forgive(result, all)
+        self.ignore_error(result, all)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -595,7 +595,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ReadsOn<T> {
             return Poll::Ready(Ok(()));
         }
         let result = Pin::new(&mut self.io).poll_flush(cx);
-        self.forgive(result, ())
+        self.ignore_error(result, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -26,6 +26,7 @@ use crate::tls::{Identity, LabCa, TlsError};
 pub struct CertificateFiles {
     /// The chain, the server's own certificate first.
     pub certificate: PathBuf,
+    /// The private key of the first certificate.
     pub key: PathBuf,
 }
 
@@ -76,8 +77,8 @@ type Stamp = (u64, u32, [i64; 4]);
 #[derive(Debug)]
 enum Tables {
     /// One table for all listeners.
-    Shared(Table),
-    ByAddress(HashMap<IpAddr, Table>),
+    Shared(CertificateTable),
+    ByAddress(HashMap<IpAddr, CertificateTable>),
 }
 
 impl Default for Tables {
@@ -88,7 +89,7 @@ impl Default for Tables {
 
 /// Certificates by name.
 #[derive(Debug, Default)]
-struct Table {
+struct CertificateTable {
     exact: HashMap<String, Arc<CertifiedKey>>,
     /// By the part after `*.`.
     wildcard: HashMap<String, Arc<CertifiedKey>>,
@@ -115,7 +116,7 @@ impl Certificates {
     pub fn reload(&self) -> Result<(), TlsError> {
         let CertificateSource::Files(files) = &self.source else { return Ok(()) };
         let stamps = stamps(files);
-        let mut table = Table::default();
+        let mut table = CertificateTable::default();
         for file in files {
             let identity = Identity::read(&file.certificate, &file.key)?;
             table.add(&names_of(&identity), &identity.certified_key()?);
@@ -148,7 +149,7 @@ impl Certificates {
                     return Ok(false);
                 }
                 let view = state.view.clone();
-                self.cover_at(ca, &mut state, view, now).map(|()| true)
+                self.ensure_certificates_at(ca, &mut state, view, now).map(|()| true)
             }
         }
     }
@@ -169,15 +170,21 @@ impl Certificates {
     }
 
     /// Makes sure that each listener of `view` has certificates for its address and the names of its apps.
-    pub(super) fn cover(&self, view: &AppsView) -> Result<(), TlsError> {
+    pub(super) fn ensure_certificates(&self, view: &AppsView) -> Result<(), TlsError> {
         let CertificateSource::LabCa(ca) = &self.source else { return Ok(()) };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.cover_at(ca, &mut state, view.clone(), SystemTime::now())
+        self.ensure_certificates_at(ca, &mut state, view.clone(), SystemTime::now())
     }
 
-    fn cover_at(&self, ca: &LabCa, state: &mut LoadedFiles, view: AppsView, now: SystemTime) -> Result<(), TlsError> {
+    fn ensure_certificates_at(
+        &self,
+        ca: &LabCa,
+        state: &mut LoadedFiles,
+        view: AppsView,
+        now: SystemTime,
+    ) -> Result<(), TlsError> {
         let mut issued: BTreeMap<_, (Arc<CertifiedKey>, _)> = BTreeMap::new();
-        let mut tables: HashMap<IpAddr, Table> = HashMap::new();
+        let mut tables: HashMap<IpAddr, CertificateTable> = HashMap::new();
         for app_listener in view.listeners.values() {
             let ip = app_listener.address.ip();
             for found in app_listener.apps.values() {
@@ -225,7 +232,7 @@ impl ResolvesServerCert for ListenerCertificates {
     }
 }
 
-impl Table {
+impl CertificateTable {
     fn add(&mut self, names: &[String], certified: &Arc<CertifiedKey>) {
         self.first.get_or_insert_with(|| Arc::clone(certified));
         for name in names {
@@ -284,7 +291,7 @@ mod tests {
             ca.issue(&names, &[]).expect("issued").certified_key().expect("a key")
         };
         let (wild, exact) = (certified("*.lab"), certified("a.lab"));
-        let mut table = Table::default();
+        let mut table = CertificateTable::default();
         table.add(&["*.lab".to_owned()], &wild);
         table.add(&["a.lab".to_owned()], &exact);
         let is = |name: &str, expected: &Arc<CertifiedKey>| table.find(name).is_some_and(|f| Arc::ptr_eq(f, expected));
@@ -344,7 +351,7 @@ mod tests {
         )
         .expect("the quickstart can be planned");
         let view = &snapshot.apps;
-        certificates.cover(view).expect("signed");
+        certificates.ensure_certificates(view).expect("signed");
         let ip = view.listeners.values().next().expect("it has an app").address.ip();
         let now = |days: u64| SystemTime::now() + Duration::from_secs(days * 24 * 60 * 60);
         let first = certificates.find(ip, None).expect("one is shown");

@@ -53,7 +53,7 @@ impl ClientIo {
         let _ = self.tls.get_ref().0.set_zero_linger();
     }
 
-    fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn record_write<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if let Some(activity) = &self.activity {
             activity.on_write(result.is_ready());
         }
@@ -116,7 +116,7 @@ impl AsyncRead for ClientIo {
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.tls).poll_write(cx, bytes);
-        self.note(result)
+        self.record_write(result)
     }
 
     fn poll_write_vectored(
@@ -125,7 +125,7 @@ impl AsyncWrite for ClientIo {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.tls).poll_write_vectored(cx, slices);
-        self.note(result)
+        self.record_write(result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -134,13 +134,13 @@ impl AsyncWrite for ClientIo {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.tls).poll_flush(cx);
-        self.note(result)
+        self.record_write(result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
             let result = Pin::new(&mut self.tls).poll_shutdown(cx);
-            ready!(self.note(result))?;
+            ready!(self.record_write(result))?;
             let has_unread = self.activity.as_ref().is_some_and(|activity| self.is_h2 || activity.has_unread());
             if !has_unread {
                 return Poll::Ready(Ok(()));

@@ -24,7 +24,7 @@ use super::client_io::{Batched, ClientIo};
 use super::context::{HttpWorkerContext, ListenerEnd};
 use super::metrics::endpoint_type;
 use super::outage::Outage;
-use super::request::{answer, note_refused_by_library};
+use super::request::{answer, record_library_refusal};
 use super::socket::HttpSocket;
 use crate::data::admission::admit_private;
 use crate::data::descriptors::SpareSocket;
@@ -62,7 +62,7 @@ pub(crate) fn accept(
         }
         Ok(()) if context.connections.get() < context.options.limits.connections => {
             context.metrics.connection(endpoint);
-            let open = OpenConnection::new(context, peer.ip());
+            let open = OpenConnectionGuard::new(context, peer.ip());
             let serving = Box::pin(serve(open, Rc::clone(listener), client, peer, spare));
             let outage = Rc::clone(&listener.outage);
             let serving = context.open.track_future(async move { outage.suspend(serving).await });
@@ -96,8 +96,8 @@ fn admit(context: &HttpWorkerContext, app_listener: &AppListener, peer: SocketAd
         return Err(Refusal::ClaimLost);
     }
     match &app_listener.kind {
-        AppListenerKind::Private { gate, .. } => {
-            admit_private(gate, app_listener.address, source, &service_side).map(|_| ())
+        AppListenerKind::Private { access, .. } => {
+            admit_private(access, app_listener.address, source, &service_side).map(|_| ())
         }
         AppListenerKind::Public if service_side.contains(source) => Err(Refusal::OneWay),
         AppListenerKind::Public => Ok(()),
@@ -130,13 +130,13 @@ fn refuse(context: &Rc<HttpWorkerContext>, mut client: TcpStream, source: IpAddr
 }
 
 /// Counts a connection as open until it is dropped.
-struct OpenConnection {
+struct OpenConnectionGuard {
     context: Rc<HttpWorkerContext>,
     source: IpAddr,
     number: u64,
 }
 
-impl OpenConnection {
+impl OpenConnectionGuard {
     fn new(context: &Rc<HttpWorkerContext>, source: IpAddr) -> Self {
         context.connections.set(context.connections.get() + 1);
         context.sources.add(source);
@@ -144,19 +144,19 @@ impl OpenConnection {
     }
 }
 
-impl Drop for OpenConnection {
+impl Drop for OpenConnectionGuard {
     fn drop(&mut self) {
         self.context.connections.set(self.context.connections.get() - 1);
         self.context.sources.remove(self.source);
         if self.context.options.proxy_protocol {
-            self.context.backends.forget(self.number);
+            self.context.backends.close_client(self.number);
         }
     }
 }
 
 /// Serves a connection from its TLS handshake to its end.
 async fn serve(
-    open: OpenConnection,
+    open: OpenConnectionGuard,
     listener: Rc<HttpListener>,
     client: TcpStream,
     peer: SocketAddr,
@@ -218,7 +218,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>>(
             biased;
             ended = serving(http.as_mut(), &flush) => {
                 if let Err(error) = ended {
-                    note_refused_by_library(context, connection, &error);
+                    record_library_refusal(context, connection, &error);
                 }
                 return;
             }

@@ -143,7 +143,7 @@ impl HttpWorkerContext {
     pub(crate) fn origin(&self, app_listener: &AppListener, source: IpAddr) -> Origin {
         let service_side = self.service_side.borrow();
         match &app_listener.kind {
-            AppListenerKind::Private { gate, .. } => gate.origin(source, &service_side),
+            AppListenerKind::Private { access, .. } => access.origin(source, &service_side),
             AppListenerKind::Public if service_side.contains(source) => Origin::Service,
             AppListenerKind::Public => Origin::Public,
         }
@@ -165,14 +165,14 @@ impl HttpWorkerContext {
         let mut snapshots = self.snapshots.borrow_mut();
         // An error means that no more snapshots will be published; the last one stays.
         if snapshots.has_changed().unwrap_or(false) {
-            self.take_over(&snapshots.borrow_and_update());
+            self.apply_snapshot(&snapshots.borrow_and_update());
         }
     }
 
     /// Applies `snapshot` to requests from now on.
-    pub(crate) fn take_over(&self, snapshot: &Snapshot) {
+    pub(crate) fn apply_snapshot(&self, snapshot: &Snapshot) {
         *self.apps.borrow_mut() = Arc::clone(&snapshot.apps);
-        self.metrics.forget_all_but(|app| snapshot.apps.apps.contains_key(app));
+        self.metrics.retain_apps(|app| snapshot.apps.apps.contains_key(app));
         *self.service_side.borrow_mut() = Arc::clone(&snapshot.service_side);
     }
 

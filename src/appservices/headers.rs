@@ -22,7 +22,7 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 
 /// Prefixes of fields by which proxies and CDNs describe the origin or the target of a request; `x-plgw-` is the
 /// gateway's own.
-const CLAIM_PREFIXES: [&str; 22] = [
+const ORIGIN_PREFIXES: [&str; 22] = [
     "x-plgw-",
     "x-amzn-vpce",
     "x-amzn-source",
@@ -160,7 +160,7 @@ impl ForwardedFields {
 
     /// Whether it is valid for this request of the same connection, whose two addresses are the same. A reload may give
     /// the listener's address to another endpoint.
-    pub(crate) fn is_of(&self, sender: &ForwardedClient<'_>) -> bool {
+    pub(crate) fn is_valid_for(&self, sender: &ForwardedClient<'_>) -> bool {
         let endpoint = self.endpoint.as_ref().map(HeaderValue::as_bytes);
         self.origin == sender.origin
             && self.authority == *sender.authority
@@ -172,7 +172,7 @@ impl ForwardedFields {
 pub(crate) fn to_backend(headers: &mut HeaderMap, sender: &ForwardedClient<'_>, fields: &ForwardedFields) {
     // The one transfer parameter that is not specific to the client's connection: trailers are accepted.
     let takes_trailers = has_token(headers, &header::TE, "trailers");
-    strip(headers, |name| *name == header::TRAILER || is_hop_by_hop(name.as_str()) || is_false(name.as_str()));
+    strip(headers, |name| *name == header::TRAILER || is_hop_by_hop(name.as_str()) || is_spoofable(name.as_str()));
     if takes_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -196,19 +196,19 @@ fn text(value: &str) -> HeaderValue {
 
 /// Whether a field claims a client address, or has a name that a backend might confuse with another: CGI, WSGI and many
 /// frameworks replace every character except letters and digits by `_` (nginx and Apache drop such names too).
-fn is_false(name: &str) -> bool {
+fn is_spoofable(name: &str) -> bool {
     let is_plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    !is_plain(name) || is_claim(name)
+    !is_plain(name) || is_origin_field(name)
 }
 
 /// Whether a lower-case name describes the origin or the target of a request.
-fn is_claim(name: &str) -> bool {
-    if CLAIM_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name == "x-host" {
+fn is_origin_field(name: &str) -> bool {
+    if ORIGIN_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || name == "x-host" {
         return true;
     }
     let (mut has_peer, mut has_claimed) = (false, false);
     for word in name.split('-') {
-        has_peer |= is_peer(word);
+        has_peer |= names_peer(word);
         has_claimed |= matches!(word, "addr" | "address" | "ipaddr" | "host" | "hostname" | "port");
         if word.starts_with("forward")
             || matches!(word, "remote" | "ip" | "ips" | "ip4" | "ip6" | "ipv4" | "ipv6")
@@ -221,7 +221,7 @@ fn is_claim(name: &str) -> bool {
 }
 
 /// Whether a word denotes a peer, so that the rest of the field's name may be a claim about it.
-fn is_peer(word: &str) -> bool {
+fn names_peer(word: &str) -> bool {
     matches!(
         word,
         "client"
@@ -291,7 +291,7 @@ mod tests {
             ("proxy-authorization", "Basic x"),
             ("accept", "*/*"),
         ]);
-        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).filter(|name| !is_claim(name)).collect();
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).filter(|name| !is_origin_field(name)).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "host", "te"]);
         assert_eq!(headers["te"], "trailers", "what its backend may do for it beyond the connection");

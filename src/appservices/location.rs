@@ -12,7 +12,7 @@ use super::path::{PathClass, Route};
 use crate::model::DnsName;
 
 /// Maximum size of a response that is rewritten; a real one has about 200 bytes.
-pub(crate) const LONGEST: usize = 64 << 10;
+pub(crate) const MAX_REWRITTEN_SIZE: usize = 64 << 10;
 
 const DOMAIN: &str = "services.cloud.mongodb.com";
 

@@ -147,7 +147,7 @@ impl AppMetrics {
     }
 
     /// Releases the handles of deleted apps.
-    pub(crate) fn forget_all_but(&self, is_there: impl Fn(&AppId) -> bool) {
+    pub(crate) fn retain_apps(&self, is_there: impl Fn(&AppId) -> bool) {
         self.requests.borrow_mut().retain(|key, _| key.app.as_ref().is_none_or(&is_there));
     }
 

@@ -1,7 +1,7 @@
 //! The HTTP front end of App Services: an app's private endpoints and its public address.
 //!
 //! In reading order: `path` classifies a request's path, `verdict` decides whether the request is served, `headers` and
-//! `location` rewrite the messages; all of these are pure. `front` opens and closes addresses; a `worker` accepts;
+//! `location` rewrite the messages; all of these are pure. `front_end` opens and closes addresses; a `worker` accepts;
 //! `connection` serves TLS and HTTP, with the time limits of `activity` and, for HTTP/2, of `streams`. `request` checks
 //! and forwards each request; `request_body` and `response_body` stream its bytes, and `client` keeps it in flight
 //! until both have ended; `backend` pools connections to backends. `upgrade` hands WebSockets to the relay that also
@@ -18,7 +18,7 @@ mod client;
 mod client_io;
 mod connection;
 mod context;
-mod front;
+mod front_end;
 mod headers;
 mod location;
 mod metrics;
@@ -37,7 +37,7 @@ mod websockets;
 mod worker;
 
 pub use certificates::{CertificateFiles, CertificateSource, Certificates};
-pub use front::{AppFront, AppFrontParts, BoundListeners, FrontError};
+pub use front_end::{AppFrontEnd, AppFrontEndParts, BoundListeners, FrontEndError};
 pub use headers::{ENDPOINT, ORIGIN};
 pub use options::{AppLimits, AppOptions};
 pub use path::PathClass;

@@ -23,6 +23,7 @@ pub enum PathClass {
 }
 
 impl PathClass {
+    /// Every class.
     pub const ALL: [Self; 6] =
         [Self::ClientHttp, Self::Sync, Self::DataApi, Self::CustomHttps, Self::Admin, Self::Unknown];
 }

@@ -26,7 +26,7 @@ use super::request_body::RequestBody;
 use super::response_body::{BackendBody, ResponseBody};
 use super::target::{NO_TUNNEL, RequestTarget};
 use super::upgrade::{self, UpgradeRequest};
-use super::verdict::{AppDecision, Verdict, judge};
+use super::verdict::{AppDecision, Verdict, decide_for_host};
 use super::websockets::WebSocketInfo;
 use crate::data::proxy_protocol;
 use crate::model::{AppId, Origin, VpceId};
@@ -100,11 +100,7 @@ pub(crate) async fn answer(
 }
 
 /// Counts and logs a request that hyper answered by itself, because its head is too large or malformed.
-pub(crate) fn note_refused_by_library(
-    context: &HttpWorkerContext,
-    connection: &ClientConnection,
-    error: &hyper::Error,
-) {
+pub(crate) fn record_library_refusal(context: &HttpWorkerContext, connection: &ClientConnection, error: &hyper::Error) {
     // A client that sends HTTP/2 after it agreed to HTTP/1.1 gets no response.
     if !error.is_parse() || error.is_parse_version_h2() {
         return;
@@ -155,7 +151,7 @@ impl Exchange<'_> {
             Err(what) => return malformed(what),
         };
         let AppDecision { verdict, app } =
-            judge(self.app_listener, self.origin, self.source, &target.host, asked_route);
+            decide_for_host(self.app_listener, self.origin, self.source, &target.host, asked_route);
         if is_options && verdict == Verdict::UnknownPath {
             return (Ok(options()), Verdict::Served, None);
         }
@@ -205,7 +201,7 @@ impl Exchange<'_> {
 
     fn endpoint(&self) -> Option<&VpceId> {
         match &self.app_listener.kind {
-            AppListenerKind::Private { gate, .. } => Some(&gate.id),
+            AppListenerKind::Private { access, .. } => Some(&access.id),
             AppListenerKind::Public => None,
         }
     }
@@ -256,7 +252,7 @@ impl Forwarded<'_> {
         // The same for all requests of most connections, so it is formatted once.
         let mut fields = in_flight.connection.forwarded.borrow_mut();
         let fields = match &mut *fields {
-            Some(fields) if fields.is_of(&sender) => fields,
+            Some(fields) if fields.is_valid_for(&sender) => fields,
             other => other.insert(ForwardedFields::new(&sender)),
         };
         let headers = outbound.headers_mut();
@@ -365,7 +361,7 @@ impl Forwarded<'_> {
         mut parts: hyper::http::response::Parts,
         body: &mut BackendBody,
     ) -> Result<Response<ResponseBody>, BodyError> {
-        let Ok(whole) = Limited::new(body, location::LONGEST).collect().await else {
+        let Ok(whole) = Limited::new(body, location::MAX_REWRITTEN_SIZE).collect().await else {
             return Ok(own(StatusCode::BAD_GATEWAY, "the backend's answer to the location call has no end"));
         };
         let whole = whole.to_bytes();
@@ -394,14 +390,14 @@ impl Forwarded<'_> {
         let client = hyper::upgrade::on(&mut *request);
         let (parts, _) = request.into_parts();
         let mut outbound = self.outbound(parts, RequestBody::Empty);
-        let key = upgrade::ask(&mut outbound, &upgrade, to.url.scheme);
+        let key = upgrade::into_backend_request(&mut outbound, &upgrade, to.url.scheme);
         let sent = context.backends.send_upgrade(&to, outbound, &self.target.authority, &in_flight.connection.spare);
         let mut answer = match timeout(limits.answer, sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Ok(self.gateway_error(&error)),
             Err(_) => return Ok(self.timed_out(&to)),
         };
-        if !upgrade::is_agreed(&answer, key.as_ref()) {
+        if !upgrade::is_accepted(&answer, key.as_ref()) {
             if key.is_none() && answer.status().is_success() {
                 let what = "agreed to a WebSocket that it was not asked for";
                 return Ok(self.gateway_error(&BackendError::Unsupported { backend: to.url.to_string(), what }));
@@ -417,7 +413,7 @@ impl Forwarded<'_> {
             backend: to.url.authority(),
         };
         upgrade::start(context, &in_flight.connection, info, series, client, backend);
-        Ok(upgrade::agree(&answer, &upgrade, ResponseBody::own(Bytes::new())))
+        Ok(upgrade::client_response(&answer, &upgrade, ResponseBody::own(Bytes::new())))
     }
 
     /// Whether this gateway has already forwarded the request.

@@ -121,7 +121,7 @@ impl Body for ResponseBody {
         };
         if let Some(progress) = &this.progress {
             if matches!(frame, Poll::Ready(Some(Ok(_)))) {
-                progress.hand_over();
+                progress.mark_sent();
             } else {
                 progress.take();
             }

@@ -31,7 +31,7 @@ impl StreamProgress {
     }
 
     /// A part of the response was passed to hyper.
-    pub(crate) fn hand_over(&self) {
+    pub(crate) fn mark_sent(&self) {
         self.waiting_since.set(Some(Instant::now()));
     }
 

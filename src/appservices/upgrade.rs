@@ -71,7 +71,11 @@ impl UpgradeRequest {
 
 /// Turns a request that already has the backend's headers into a WebSocket request. Returns the key that an HTTP/1.1
 /// backend has to confirm.
-pub(crate) fn ask<B>(request: &mut Request<B>, upgrade: &UpgradeRequest, scheme: BackendScheme) -> Option<HeaderValue> {
+pub(crate) fn into_backend_request<B>(
+    request: &mut Request<B>,
+    upgrade: &UpgradeRequest,
+    scheme: BackendScheme,
+) -> Option<HeaderValue> {
     // It has no body, whatever length the client declared.
     request.headers_mut().remove(header::CONTENT_LENGTH);
     if scheme == BackendScheme::H2c {
@@ -93,7 +97,7 @@ pub(crate) fn ask<B>(request: &mut Request<B>, upgrade: &UpgradeRequest, scheme:
 }
 
 /// Whether the backend accepted. A confirmation of another key is not one.
-pub(crate) fn is_agreed<B>(answer: &Response<B>, key: Option<&HeaderValue>) -> bool {
+pub(crate) fn is_accepted<B>(answer: &Response<B>, key: Option<&HeaderValue>) -> bool {
     let Some(key) = key else { return answer.status().is_success() };
     answer.status() == StatusCode::SWITCHING_PROTOCOLS
         && has_token(answer.headers(), &header::UPGRADE, "websocket")
@@ -101,7 +105,7 @@ pub(crate) fn is_agreed<B>(answer: &Response<B>, key: Option<&HeaderValue>) -> b
 }
 
 /// The client's response after the backend accepted.
-pub(crate) fn agree<B>(answer: &Response<Incoming>, upgrade: &UpgradeRequest, body: B) -> Response<B> {
+pub(crate) fn client_response<B>(answer: &Response<Incoming>, upgrade: &UpgradeRequest, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.headers_mut() = answer.headers().clone();
     let headers = response.headers_mut();

@@ -33,7 +33,7 @@ impl From<&AppListenerKind> for AccessPath {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AppRules {
     /// Whether it can be used through the listener.
-    pub standing: AppReadiness,
+    pub readiness: AppReadiness,
     /// Requests from outside the VPC get 404.
     pub restricted: bool,
     /// Whether its IP access list contains the client.
@@ -156,15 +156,15 @@ pub fn decide(origin: Origin, way: AccessPath, app: Option<AppRules>, class: Pat
     }
     let Some(app) = app else { return Verdict::UnknownApp };
     match way {
-        AccessPath::Private(kind) => decide_private(kind, app.standing, class),
+        AccessPath::Private(kind) => decide_private(kind, app.readiness, class),
         AccessPath::Public if app.restricted => Verdict::Restricted,
         AccessPath::Public if !app.listed => Verdict::AccessList,
         AccessPath::Public => Verdict::Served,
     }
 }
 
-fn decide_private(kind: AppEndpointKind, standing: AppReadiness, class: PathClass) -> Verdict {
-    match standing {
+fn decide_private(kind: AppEndpointKind, readiness: AppReadiness, class: PathClass) -> Verdict {
+    match readiness {
         AppReadiness::OtherRegion => return Verdict::OtherRegion,
         AppReadiness::Unpaired => return Verdict::Unpaired,
         AppReadiness::Ready => {}
@@ -190,7 +190,7 @@ pub(crate) struct AppDecision<'a> {
 }
 
 /// Decides about a request for `host` (lower case, without port) at `app_listener`.
-pub(crate) fn judge<'a>(
+pub(crate) fn decide_for_host<'a>(
     app_listener: &'a AppListener,
     origin: Origin,
     source: IpAddr,
@@ -203,9 +203,9 @@ pub(crate) fn judge<'a>(
     }
     let way = AccessPath::from(&app_listener.kind);
     let rules = |found: &ListenerApp| AppRules {
-        standing: found.standing,
+        readiness: found.readiness,
         restricted: found.app.restricted,
-        listed: found.app.lists(source),
+        listed: found.app.admits(source),
     };
     let judge_one = |found: Option<&'a ListenerApp>| AppDecision {
         verdict: decide(origin, way, found.map(rules), route.class),
@@ -239,7 +239,7 @@ mod tests {
 
     fn rules() -> impl Strategy<Value = AppRules> {
         (prop::sample::select(AppReadiness::ALL.to_vec()), any::<bool>(), any::<bool>())
-            .prop_map(|(standing, restricted, listed)| AppRules { standing, restricted, listed })
+            .prop_map(|(readiness, restricted, listed)| AppRules { readiness, restricted, listed })
     }
 
     fn origin() -> impl Strategy<Value = Origin> {
@@ -292,9 +292,9 @@ mod tests {
         /// B5: without the restriction, the access list alone decides on the public path.
         #[test]
         fn with_the_restriction_lifted_the_access_list_decides(
-            standing in prop::sample::select(AppReadiness::ALL.to_vec()), listed in any::<bool>(), class in class()
+            readiness in prop::sample::select(AppReadiness::ALL.to_vec()), listed in any::<bool>(), class in class()
         ) {
-            let app = AppRules { standing, restricted: false, listed };
+            let app = AppRules { readiness, restricted: false, listed };
             let expected = match class {
                 PathClass::Unknown => Verdict::UnknownPath,
                 PathClass::Admin => Verdict::AdminApi,
@@ -315,7 +315,7 @@ mod tests {
                 AppEndpointKind::Sync => PathClass::Sync,
             };
             let joined = matches!(origin, Origin::Vpc | Origin::Peered | Origin::OnPremises);
-            let stands = app.is_some_and(|app| app.standing == AppReadiness::Ready);
+            let stands = app.is_some_and(|app| app.readiness == AppReadiness::Ready);
             let served = decide(origin, AccessPath::Private(kind), app, class) == Verdict::Served;
             prop_assert_eq!(served, joined && stands && class == own);
         }
@@ -326,9 +326,9 @@ mod tests {
     fn every_combination_has_one_verdict_and_every_verdict_a_combination() {
         let mut reached = HashSet::new();
         let mut apps = vec![None];
-        for standing in AppReadiness::ALL {
+        for readiness in AppReadiness::ALL {
             for (restricted, listed) in [(false, false), (false, true), (true, false), (true, true)] {
-                apps.push(Some(AppRules { standing, restricted, listed }));
+                apps.push(Some(AppRules { readiness, restricted, listed }));
             }
         }
         for origin in Origin::ALL {
@@ -359,7 +359,7 @@ mod tests {
             backend: backend.parse().ok().map(Arc::new),
             hosts: BTreeSet::from([HOST.parse::<DnsName>().expect("a name")]),
         };
-        ListenerApp { app: Arc::new(app), standing: AppReadiness::Ready }
+        ListenerApp { app: Arc::new(app), readiness: AppReadiness::Ready }
     }
 
     fn public(apps: &[ListenerApp]) -> AppListener {
@@ -375,7 +375,8 @@ mod tests {
 
     fn ask<'a>(app_listener: &'a AppListener, host: &str, app: Option<&str>) -> (Verdict, Option<&'a str>) {
         let route = Route { class: PathClass::ClientHttp, app };
-        let judged = judge(app_listener, Origin::Public, "127.9.0.1".parse().expect("an address"), host, route);
+        let judged =
+            decide_for_host(app_listener, Origin::Public, "127.9.0.1".parse().expect("an address"), host, route);
         (judged.verdict, judged.app.map(|app| app.id.as_str()))
     }
 

@@ -55,7 +55,7 @@ pub(crate) async fn run(index: usize, common: &SharedContext, mut commands: mpsc
             command = commands.recv() => {
                 let Some((opened, snapshot, done)) = command else { return };
                 context.refresh();
-                context.take_over(&snapshot);
+                context.apply_snapshot(&snapshot);
                 for one in opened {
                     let alarm = Alarm::new(format!("the App Services listener at {}", one.address), &context.losses);
                     let accepting = one.accepting.clone();

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::planned::{self, PlannedConfig};
 use super::table::{Terminal, print};
-use super::{Failure, Kind, Output, json};
+use super::{Failure, FailureKind, Output, json};
 
 /// Report every mistake of config files at once
 ///
@@ -61,7 +61,7 @@ struct Summary {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let look = Terminal::of_stdout();
+    let terminal = Terminal::of_stdout();
     let mut checked = Vec::new();
     let mut failures: Vec<Failure> = Vec::new();
     for path in args.files.iter().chain(&args.config) {
@@ -77,14 +77,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     match args.output {
         Output::Json => print(&json(&checked)?)?,
-        Output::Table => print(&checked.iter().map(|checked| line(checked, look)).collect::<String>())?,
+        Output::Table => print(&checked.iter().map(|checked| line(checked, terminal)).collect::<String>())?,
     }
     if failures.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     // An unreadable state file is not a mistake of the config.
     let kinds = || failures.iter().map(|failure| failure.kind);
-    let kind = kinds().find(|kind| *kind == Kind::Config).or_else(|| kinds().next()).unwrap_or(Kind::Config);
+    let kind =
+        kinds().find(|kind| *kind == FailureKind::Config).or_else(|| kinds().next()).unwrap_or(FailureKind::Config);
     if args.output == Output::Json {
         return Ok(kind.into());
     }
@@ -114,7 +115,7 @@ fn problems(failure: &Failure) -> Vec<String> {
 }
 
 /// The line for a valid file; invalid ones are in the failure.
-fn line(checked: &Checked, look: Terminal) -> String {
+fn line(checked: &Checked, terminal: Terminal) -> String {
     let Some(summary) = &checked.summary else { return String::new() };
     let counts = [
         (summary.vpcs, "VPC"),
@@ -125,7 +126,7 @@ fn line(checked: &Checked, look: Terminal) -> String {
         (summary.apps, "app"),
     ];
     let counts: Vec<String> = counts.iter().map(|(count, what)| counted(*count, what)).collect();
-    let mut text = format!("{}: {}: {}\n", checked.file, look.green("ok"), counts.join(", "));
+    let mut text = format!("{}: {}: {}\n", checked.file, terminal.green("ok"), counts.join(", "));
     for notice in &checked.notices {
         text.push_str(&format!("  notice: {notice}\n"));
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::operator::{AdminOptions, list, wait};
 use super::plan::view::StringsView;
 use super::table::{Terminal, print};
-use super::{Failure, Kind, Output, json, planned};
+use super::{Failure, FailureKind, Output, json, planned};
 use crate::model::ClusterName;
 
 /// Print the connection strings of a running gateway's clusters, or of a config's
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let views: Vec<StringsView> = all.into_iter().filter(|view| is_wanted(&view.cluster)).collect();
     if let (Some(wanted), true) = (&args.cluster, views.is_empty()) {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(Failure::new(Kind::Failed, format!("{place} has no cluster `{wanted}`; there is {known}")));
+        return Err(Failure::new(FailureKind::Failed, format!("{place} has no cluster `{wanted}`; there is {known}")));
     }
     match args.ask.output {
         Output::Json => print(&json(&views)?)?,
@@ -59,10 +59,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 /// Every string in full on its own line.
-pub(super) fn as_text(views: &[StringsView], look: Terminal) -> String {
+pub(super) fn as_text(views: &[StringsView], terminal: Terminal) -> String {
     let mut text = String::new();
     for view in views {
-        text.push_str(&format!("  {}\n", look.bold(&view.cluster)));
+        text.push_str(&format!("  {}\n", terminal.bold(&view.cluster)));
         for (index, private) in view.private.iter().enumerate() {
             let through: Vec<&str> = private.endpoints.iter().map(|of| of.endpoint_id.as_str()).collect();
             let number = if view.private.len() > 1 { format!(" {}", index + 1) } else { String::new() };
@@ -76,10 +76,10 @@ pub(super) fn as_text(views: &[StringsView], look: Terminal) -> String {
             }
         }
         if let Some(reason) = &view.unavailable {
-            text.push_str(&format!("    private: {}\n", look.dim(reason)));
+            text.push_str(&format!("    private: {}\n", terminal.dim(reason)));
         }
         if !view.is_public {
-            text.push_str(&format!("    standard: {}\n", look.dim("no node has a public address")));
+            text.push_str(&format!("    standard: {}\n", terminal.dim("no node has a public address")));
             continue;
         }
         text.push_str("    standard\n");

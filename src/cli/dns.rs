@@ -7,7 +7,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::planned::{self, dns_options};
 use super::table::print;
-use super::{Failure, Kind};
+use super::{Failure, FailureKind};
 use crate::dns::{ExportFormat, export};
 use crate::model::VpcId;
 
@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let text = export(&planned.snapshot.dns, args.vpc.as_ref(), args.format.into(), &options)?;
     if text.is_empty() {
         let seen = args.vpc.as_ref().map_or_else(|| "publicly".to_owned(), |vpc| format!("in `{vpc}`"));
-        return Err(Failure::new(Kind::Failed, format!("there are no names to export: none is seen {seen}")));
+        return Err(Failure::new(FailureKind::Failed, format!("there are no names to export: none is seen {seen}")));
     }
     print(&text)?;
     Ok(ExitCode::SUCCESS)

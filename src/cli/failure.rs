@@ -18,7 +18,7 @@ use crate::tls::TlsError;
 
 /// The kind of a failure, which sets the exit code. 2 is clap's, for an invalid command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum FailureKind {
     /// A check or an operation failed: 1.
     Failed,
     /// A file of the program is damaged: 65, `EX_DATAERR`.
@@ -31,7 +31,7 @@ pub enum Kind {
     Config,
 }
 
-impl Kind {
+impl FailureKind {
     /// The exit code, from `sysexits.h` where it has one.
     #[must_use]
     pub fn code(self) -> u8 {
@@ -45,8 +45,8 @@ impl Kind {
     }
 }
 
-impl From<Kind> for ExitCode {
-    fn from(kind: Kind) -> Self {
+impl From<FailureKind> for ExitCode {
+    fn from(kind: FailureKind) -> Self {
         Self::from(kind.code())
     }
 }
@@ -55,19 +55,19 @@ impl From<Kind> for ExitCode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The kind.
-    pub kind: Kind,
+    pub kind: FailureKind,
     message: String,
 }
 
 impl Failure {
     /// A failure of this kind with a message.
     #[must_use]
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }
 
     /// A failure of this kind, with its causes.
-    fn of(kind: Kind, error: &dyn std::error::Error) -> Self {
+    fn of(kind: FailureKind, error: &dyn std::error::Error) -> Self {
         Self::new(kind, chain(error))
     }
 }
@@ -80,22 +80,22 @@ impl fmt::Display for Failure {
 
 impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
-        Self::new(Kind::Config, errors.to_string())
+        Self::new(FailureKind::Config, errors.to_string())
     }
 }
 
 impl From<PlanErrors> for Failure {
     fn from(errors: PlanErrors) -> Self {
-        Self::new(Kind::Config, errors.to_string())
+        Self::new(FailureKind::Config, errors.to_string())
     }
 }
 
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let kind = match error {
-            OpenError::Locked { .. } | OpenError::Io { .. } | OpenError::Etcd { .. } => Kind::Unavailable,
-            OpenError::Refused { .. } => Kind::Data,
-            OpenError::NoEtcd => Kind::Config,
+            OpenError::Locked { .. } | OpenError::Io { .. } | OpenError::Etcd { .. } => FailureKind::Unavailable,
+            OpenError::Refused { .. } => FailureKind::Data,
+            OpenError::NoEtcd => FailureKind::Config,
         };
         Self::of(kind, &error)
     }
@@ -104,12 +104,12 @@ impl From<OpenError> for Failure {
 impl From<SavedError> for Failure {
     fn from(error: SavedError) -> Self {
         let kind = match error {
-            SavedError::Store(_) | SavedError::NotFollowed { .. } => Kind::Unavailable,
+            SavedError::Store(_) | SavedError::NotFollowed { .. } => FailureKind::Unavailable,
             SavedError::Value { .. } | SavedError::Newer { .. } | SavedError::Lost { .. } | SavedError::Diverged => {
-                Kind::Data
+                FailureKind::Data
             }
-            SavedError::Taken { .. } => Kind::Unavailable,
-            SavedError::TooManyKeys { .. } => Kind::Failed,
+            SavedError::Taken { .. } => FailureKind::Unavailable,
+            SavedError::TooManyKeys { .. } => FailureKind::Failed,
         };
         Self::of(kind, &error)
     }
@@ -119,8 +119,8 @@ impl From<ChangeError> for Failure {
     fn from(error: ChangeError) -> Self {
         let kind = match error {
             ChangeError::Save(error) => return error.into(),
-            ChangeError::Plan(_) | ChangeError::Config(_) => Kind::Config,
-            ChangeError::Bind(_) | ChangeError::Stopping => Kind::Unavailable,
+            ChangeError::Plan(_) | ChangeError::Config(_) => FailureKind::Config,
+            ChangeError::Bind(_) | ChangeError::Stopping => FailureKind::Unavailable,
             ChangeError::Edit(_)
             | ChangeError::NoSuchTarget { .. }
             | ChangeError::AmbiguousTarget { .. }
@@ -129,7 +129,7 @@ impl From<ChangeError> for Failure {
             | ChangeError::NoSuchZone { .. }
             | ChangeError::NoSuchGateway { .. }
             | ChangeError::GatewayLives { .. }
-            | ChangeError::ShiftedAlready { .. } => Kind::Failed,
+            | ChangeError::ShiftedAlready { .. } => FailureKind::Failed,
         };
         Self::of(kind, &error)
     }
@@ -138,9 +138,9 @@ impl From<ChangeError> for Failure {
 impl From<DnsError> for Failure {
     fn from(error: DnsError) -> Self {
         let kind = match error {
-            DnsError::Bind { .. } | DnsError::Stopped(_) => Kind::Unavailable,
-            DnsError::ForwardsToItself(_) => Kind::Config,
-            DnsError::UnknownVpc { .. } => Kind::Failed,
+            DnsError::Bind { .. } | DnsError::Stopped(_) => FailureKind::Unavailable,
+            DnsError::ForwardsToItself(_) => FailureKind::Config,
+            DnsError::UnknownVpc { .. } => FailureKind::Failed,
         };
         Self::of(kind, &error)
     }
@@ -148,16 +148,16 @@ impl From<DnsError> for Failure {
 
 impl From<BindError> for Failure {
     fn from(error: BindError) -> Self {
-        Self::of(Kind::Unavailable, &error)
+        Self::of(FailureKind::Unavailable, &error)
     }
 }
 
 impl From<LabError> for Failure {
     fn from(error: LabError) -> Self {
         let kind = match error {
-            LabError::Config(_) | LabError::Unsuited { .. } | LabError::AddressTwice(_) => Kind::Config,
-            LabError::Forbidden { .. } | LabError::System { .. } | LabError::Netlink { .. } => Kind::System,
-            LabError::AlreadyUp { .. } | LabError::File { .. } => Kind::Unavailable,
+            LabError::Config(_) | LabError::Unsuited { .. } | LabError::AddressTwice(_) => FailureKind::Config,
+            LabError::Forbidden { .. } | LabError::System { .. } | LabError::Netlink { .. } => FailureKind::System,
+            LabError::AlreadyUp { .. } | LabError::File { .. } => FailureKind::Unavailable,
             LabError::NotUp { .. }
             | LabError::Unseen { .. }
             | LabError::Inside { .. }
@@ -168,7 +168,7 @@ impl From<LabError> for Failure {
             | LabError::Threads(_)
             | LabError::Build(_)
             | LabError::NoInterface { .. }
-            | LabError::Command { .. } => Kind::Failed,
+            | LabError::Command { .. } => FailureKind::Failed,
         };
         Self::of(kind, &error)
     }
@@ -176,13 +176,13 @@ impl From<LabError> for Failure {
 
 impl From<StandinError> for Failure {
     fn from(error: StandinError) -> Self {
-        Self::of(Kind::Unavailable, &error)
+        Self::of(FailureKind::Unavailable, &error)
     }
 }
 
 impl From<TlsError> for Failure {
     fn from(error: TlsError) -> Self {
-        Self::of(Kind::Unavailable, &error)
+        Self::of(FailureKind::Unavailable, &error)
     }
 }
 
@@ -193,21 +193,21 @@ impl From<StartError> for Failure {
             StartError::Dns(error) => error.into(),
             StartError::State(error) => error.into(),
             StartError::Change(error) => error.into(),
-            StartError::Exposed(_) | StartError::Certificate(_) => Self::of(Kind::Config, &error),
-            StartError::FlowLog(_) => Self::of(Kind::Unavailable, &error),
-            StartError::Threads(_) => Self::of(Kind::System, &error),
+            StartError::Exposed(_) | StartError::Certificate(_) => Self::of(FailureKind::Config, &error),
+            StartError::FlowLog(_) => Self::of(FailureKind::Unavailable, &error),
+            StartError::Threads(_) => Self::of(FailureKind::System, &error),
         }
     }
 }
 
 impl From<LogError> for Failure {
     fn from(error: LogError) -> Self {
-        Self::of(Kind::Config, &error)
+        Self::of(FailureKind::Config, &error)
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::of(Kind::System, &error)
+        Self::of(FailureKind::System, &error)
     }
 }

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use ipnet::Ipv4Net;
 
 use super::table::print;
-use super::{Failure, Kind};
+use super::{Failure, FailureKind};
 use crate::config;
 use crate::control::draft::{random, random_hex};
 use crate::model::{Cloud, ClusterName, NodeAddress, Region};
@@ -20,14 +20,14 @@ use crate::plan::{Generation, PortAllocations, compile};
 const NAME: &str = "the new config";
 
 /// Maximum number of nodes and zones that fit in the smallest networks.
-const MOST_NODES: u8 = 50;
-const MOST_ZONES: u8 = 6;
+const MAX_NODES: u8 = 50;
+const MAX_ZONES: u8 = 6;
 
 /// The longest network prefix in which everything fits.
-const LONGEST_PREFIX: u8 = 24;
+const MAX_PREFIX: u8 = 24;
 
 /// The smallest subnet on AWS: *Subnet CIDR blocks*, VPC user guide.
-const LONGEST_SUBNET: u8 = 28;
+const MAX_SUBNET: u8 = 28;
 
 /// The host number of an endpoint's address in its subnet, and of the node before the first in the service's network.
 /// AWS reserves the first four addresses of a subnet.
@@ -51,13 +51,13 @@ Examples:
   plgw init | plgw check -")]
 pub(super) struct Args {
     /// The number of nodes of the replica set, 1 to 50, at addresses of the service's network [default: 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_NODES)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_NODES)))]
     nodes: Option<u8>,
     /// A node's own address, or its host name; may be given again for the next
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "nodes")]
     node: Vec<NodeAddress>,
     /// The number of availability zones of nodes and endpoint, 1 to 6 [default: 2]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MOST_ZONES)))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_ZONES)))]
     zones: Option<u8>,
     /// The cloud provider [default: aws]
     #[arg(long, value_enum)]
@@ -146,15 +146,16 @@ impl Args {
         };
         let provider = answer(asks, self.provider, "Cloud provider", "aws", named)?;
         let region = self.region.map(|text| provider.region(&text)).transpose();
-        let region = region.map_err(|reason| Failure::new(Kind::Failed, format!("no config is printed: {reason}")))?;
+        let region =
+            region.map_err(|reason| Failure::new(FailureKind::Failed, format!("no config is printed: {reason}")))?;
         let region = answer(asks, region, "Region", provider.default_region(), |text| provider.region(text))?;
-        let nodes = answer(asks, self.nodes, "Nodes", "3", |text| number(text, MOST_NODES))?;
-        let zones = answer(asks, self.zones, "Availability zones", "2", |text| number(text, MOST_ZONES))?;
+        let nodes = answer(asks, self.nodes, "Nodes", "3", |text| number(text, MAX_NODES))?;
+        let zones = answer(asks, self.zones, "Availability zones", "2", |text| number(text, MAX_ZONES))?;
         let most = region.zones().count();
         if provider != Provider::Aws && usize::from(zones) > most {
             let reason =
                 format!("no config is printed: {region} has {most} availability zones, and `--zones` is {zones}");
-            return Err(Failure::new(Kind::Failed, reason));
+            return Err(Failure::new(FailureKind::Failed, reason));
         }
         let cidr = answer(asks, self.cidr, "The VPC's network", "127.0.0.0/16", network)?;
         let service_cidr = answer(asks, self.service_cidr, "The provider's network", "127.1.0.0/16", network)?;
@@ -184,7 +185,7 @@ fn answer<T>(
         io::stderr().flush()?;
         let mut line = String::new();
         if io::stdin().lock().read_line(&mut line)? == 0 {
-            return Err(Failure::new(Kind::Failed, "no config is printed: the questions were not answered"));
+            return Err(Failure::new(FailureKind::Failed, "no config is printed: the questions were not answered"));
         }
         match read(if line.trim().is_empty() { default } else { line.trim() }) {
             Ok(value) => return Ok(value),
@@ -205,8 +206,8 @@ fn number(text: &str, most: u8) -> Result<u8, String> {
 /// Parses an IPv4 network that is large enough for every part.
 fn network(text: &str) -> Result<Ipv4Net, String> {
     let net: Ipv4Net = text.parse().map_err(|_| format!("`{text}` is no IPv4 network; write one as 10.0.0.0/16"))?;
-    if net.prefix_len() > LONGEST_PREFIX {
-        return Err(format!("`{text}` is too small; write a network of /{LONGEST_PREFIX} or more"));
+    if net.prefix_len() > MAX_PREFIX {
+        return Err(format!("`{text}` is too small; write a network of /{MAX_PREFIX} or more"));
     }
     Ok(net.trunc())
 }
@@ -229,7 +230,7 @@ impl InitOptions {
 
     /// The subnet of a zone: a /24, or a sixteenth of a network too small for those.
     fn subnet(&self, index: usize) -> Ipv4Net {
-        let prefix = (self.cidr.prefix_len() + 4).clamp(LONGEST_PREFIX, LONGEST_SUBNET);
+        let prefix = (self.cidr.prefix_len() + 4).clamp(MAX_PREFIX, MAX_SUBNET);
         let number = u32::try_from(index + 1).expect("there are few zones");
         Ipv4Net::new_assert(host(self.cidr, number << (32 - prefix)), prefix)
     }

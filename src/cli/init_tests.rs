@@ -32,7 +32,7 @@ proptest! {
 
     /// C1.
     #[test]
-    fn every_combination_of_options_can_be_planned(nodes in 1..=MOST_NODES, zones in 1..=MOST_ZONES, prefix in 8u8..=24) {
+    fn every_combination_of_options_can_be_planned(nodes in 1..=MAX_NODES, zones in 1..=MAX_ZONES, prefix in 8u8..=24) {
         let text = wanted(nodes, zones, &format!("10.0.0.0/{prefix}"), "192.168.7.0/24").text();
         let config = config::parse(&text, NAME).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
         let (snapshot, _) = compile(&config.desired, &PortAllocations::default(), Generation(1)).expect("a plan");

@@ -7,7 +7,7 @@ use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 
 use super::table::print;
-use super::{Cli, Failure, Kind};
+use super::{Cli, Failure, FailureKind};
 
 /// Print a manual page
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 
 fn write_all(dir: &Path) -> Result<(), Failure> {
     clap_mangen::generate_to(Cli::command(), dir).map_err(|error| {
-        Failure::new(Kind::Unavailable, format!("cannot write manual pages to {}: {error}", dir.display()))
+        Failure::new(FailureKind::Unavailable, format!("cannot write manual pages to {}: {error}", dir.display()))
     })
 }
 
@@ -48,7 +48,10 @@ fn print_one(path: &[String]) -> Result<(), Failure> {
         command = command.find_subcommand(name).ok_or_else(|| {
             let known: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            Failure::new(Kind::Failed, format!("{} has no command `{name}`; there is {known}", command.get_name()))
+            Failure::new(
+                FailureKind::Failed,
+                format!("{} has no command `{name}`; there is {known}", command.get_name()),
+            )
         })?;
     }
     let mut page = Vec::new();

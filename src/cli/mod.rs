@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-pub use self::failure::{Failure, Kind};
+pub use self::failure::{Failure, FailureKind};
 use crate::telemetry::{LogHandle, LogSettings};
 
 /// The version, with the commit if it is known.
@@ -119,7 +119,7 @@ enum Output {
 
 /// The ports of the gateway's own services.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Ports {
+enum PortChoice {
     /// As configured.
     #[default]
     Config,
@@ -211,13 +211,13 @@ fn name_variable(mut error: clap::Error, mut arguments: impl Iterator<Item = Str
 /// The runtime of control, DNS, APIs and everything else except flows.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("plgw-control").enable_all().build();
-    runtime.map_err(|error| Failure::new(Kind::System, format!("cannot start the runtime: {error}")))
+    runtime.map_err(|error| Failure::new(FailureKind::System, format!("cannot start the runtime: {error}")))
 }
 
 /// Formats `value` as indented JSON with a final newline.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value);
-    let text = text.map_err(|error| Failure::new(Kind::System, format!("cannot write JSON: {error}")))?;
+    let text = text.map_err(|error| Failure::new(FailureKind::System, format!("cannot write JSON: {error}")))?;
     Ok(text + "\n")
 }
 

@@ -96,7 +96,7 @@ pub(super) fn in_file(path: &Path, positions: &Positions, errors: &PlanErrors) -
         None => format!("\n  {error}"),
     };
     let lines: String = errors.iter().map(line).collect();
-    Failure::new(super::Kind::Config, format!("{file}: {} problem{plural}{lines}", errors.len()))
+    Failure::new(super::FailureKind::Config, format!("{file}: {} problem{plural}{lines}", errors.len()))
 }
 
 /// Line and column of an error's location.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 
-use super::{Failure, Kind, Ports, planned, runtime};
+use super::{Failure, FailureKind, PortChoice, planned, runtime};
 use crate::app::{Gateway, GatewayOptions, StartError};
 use crate::config;
 use crate::control::ChangeError;
@@ -28,7 +28,7 @@ pub(super) struct Args {
     config: PathBuf,
     /// The ports of DNS, metrics and the admin API: the config's, or free ones, which the log shows
     #[arg(long, value_enum, default_value_t)]
-    ports: Ports,
+    ports: PortChoice,
 }
 
 pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
@@ -37,7 +37,7 @@ pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
         let mut signals = Signals::listen()?;
         let options = GatewayOptions {
             source: Some(args.config.clone()),
-            free_ports: args.ports == Ports::Auto,
+            free_ports: args.ports == PortChoice::Auto,
             logs: Some(logs),
             manager: ServiceManager::from_env(),
             ..GatewayOptions::default()
@@ -51,7 +51,7 @@ pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
         let failed = wait(&gateway, &mut signals).await;
         let carried = tokio::select! {
             carried = gateway.stop() => carried,
-            () = stop_now(&mut signals) => return Err(Failure::new(Kind::Failed, "told to stop twice: flows were cut")),
+            () = stop_now(&mut signals) => return Err(Failure::new(FailureKind::Failed, "told to stop twice: flows were cut")),
         };
         tracing::info!(
             flows = carried.flows,
@@ -62,7 +62,7 @@ pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
         );
         match failed {
             None => Ok(ExitCode::SUCCESS),
-            Some(what) => Err(Failure::new(Kind::Unavailable, what)),
+            Some(what) => Err(Failure::new(FailureKind::Unavailable, what)),
         }
     })
 }

@@ -42,11 +42,11 @@ impl Table {
     }
 
     /// The table as text, each line indented by two spaces.
-    pub(crate) fn render(&self, look: Terminal) -> String {
-        let limit = look.width.unwrap_or(usize::MAX);
+    pub(crate) fn render(&self, terminal: Terminal) -> String {
+        let limit = terminal.width.unwrap_or(usize::MAX);
         let widths = self.widths(limit.saturating_sub(FOLD + GAP));
         let lines = lines(&widths, limit);
-        let headings: Vec<String> = self.headings.iter().map(|heading| look.bold(heading)).collect();
+        let headings: Vec<String> = self.headings.iter().map(|heading| terminal.bold(heading)).collect();
         let mut text = String::new();
         for row in [&headings].into_iter().chain(&self.rows) {
             for (number, columns) in lines.iter().enumerate() {
@@ -87,9 +87,9 @@ impl Table {
     }
 
     /// Whether every row takes one line. Always true without a terminal, as programs read lines.
-    pub(crate) fn fits(&self, look: Terminal) -> bool {
+    pub(crate) fn fits(&self, terminal: Terminal) -> bool {
         let total = self.widths(usize::MAX).iter().map(|width| width + GAP).sum::<usize>();
-        look.width.is_none_or(|width| total <= width)
+        terminal.width.is_none_or(|width| total <= width)
     }
 
     /// The width of each column: that of its widest cell of at most `most`, or of its heading.
@@ -233,15 +233,15 @@ mod tests {
 
     #[test]
     fn columns_that_do_not_fit_stand_on_a_further_line_and_nothing_is_cut() {
-        let look = Terminal { width: Some(40), ..Terminal::default() };
-        let text = table().render(look);
+        let terminal = Terminal { width: Some(40), ..Terminal::default() };
+        let text = table().render(terminal);
         assert_eq!(
             text,
             "  TARGET                PORT\n      MEMBERS\n  \
                Cluster0/shard-00-00  1024\n      127.1.0.11:27017\n  \
                Sharded0/lb           1027\n"
         );
-        assert!(table().render(Terminal { width: Some(10), ..look }).contains("Cluster0/shard-00-00\n"));
+        assert!(table().render(Terminal { width: Some(10), ..terminal }).contains("Cluster0/shard-00-00\n"));
     }
 
     #[test]
@@ -263,10 +263,10 @@ mod tests {
 
     #[test]
     fn colours_do_not_move_columns() {
-        let look = Terminal { width: Some(200), colours: true, ..Terminal::default() };
+        let terminal = Terminal { width: Some(200), colours: true, ..Terminal::default() };
         let mut coloured = Table::new(["HEALTH", "PORT"]);
-        coloured.row([look.green("healthy"), "1024".to_owned()]);
-        let text = coloured.render(look);
+        coloured.row([terminal.green("healthy"), "1024".to_owned()]);
+        let text = coloured.render(terminal);
         assert!(text.contains("\x1b[32mhealthy\x1b[0m  1024"), "{text:?}");
     }
 }

@@ -3,14 +3,14 @@
 use std::fmt;
 
 /// Maximum length of a path or message in bytes, as a file may contain text of any length.
-const LONGEST_TEXT: usize = 1000;
+const MAX_TEXT_LENGTH: usize = 1000;
 
 /// How much of the end of a text that is too long is kept, as it says what to write instead.
 const KEPT_END: usize = 300;
 
 /// One mistake: where it is and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct ConfigProblem {
     /// Line and column (in characters), both from 1; `None` for the whole file.
     pub place: Option<(usize, usize)>,
     /// The path of the key, `listener[2].port`; empty for invalid TOML, and for the whole file.
@@ -19,7 +19,7 @@ pub struct Problem {
     pub message: String,
 }
 
-impl Problem {
+impl ConfigProblem {
     /// A mistake at `path`. Control characters are escaped: a message is one line of bounded length, whatever the file
     /// contains.
     /// file holds.
@@ -30,10 +30,10 @@ impl Problem {
 
 /// `text`, with its middle omitted if it is too long.
 fn bounded(text: String) -> String {
-    if text.len() <= LONGEST_TEXT {
+    if text.len() <= MAX_TEXT_LENGTH {
         return text;
     }
-    let start = text.floor_char_boundary(LONGEST_TEXT - KEPT_END - '…'.len_utf8());
+    let start = text.floor_char_boundary(MAX_TEXT_LENGTH - KEPT_END - '…'.len_utf8());
     let end = text.ceil_char_boundary(text.len() - KEPT_END);
     format!("{}…{}", &text[..start], &text[end..])
 }
@@ -49,7 +49,7 @@ fn visible(text: &str) -> String {
         .collect()
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
     }
@@ -61,13 +61,13 @@ pub struct ConfigErrors {
     /// The file, as named by the user.
     pub file: String,
     /// The mistakes.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
 }
 
 impl ConfigErrors {
     /// An error about the whole file.
     pub(super) fn whole(file: &str, message: &str) -> Self {
-        Self { file: file.to_owned(), problems: vec![Problem::new(None, "", message)] }
+        Self { file: file.to_owned(), problems: vec![ConfigProblem::new(None, "", message)] }
     }
 }
 

@@ -18,7 +18,7 @@ use raw::{Problems, Section};
 
 use crate::model::Desired;
 
-pub use error::{ConfigErrors, Problem};
+pub use error::{ConfigErrors, ConfigProblem};
 pub use positions::Positions;
 pub use settings::{
     AdminTls, AppServicesSettings, DEFAULT_ACCEPTS_PER_WAKE, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_BACKLOG,

@@ -12,7 +12,7 @@ use std::str::CharIndices;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigErrors, Problem};
+use super::error::{ConfigErrors, ConfigProblem};
 use super::positions::Positions;
 use crate::model::edits;
 
@@ -44,13 +44,13 @@ pub(super) struct Located<T> {
     /// The value.
     pub(super) value: T,
     /// Its location.
-    pub(super) spot: ConfigLocation,
+    pub(super) location: ConfigLocation,
 }
 
 impl<T> Located<T> {
     /// Converts the value, keeping its location.
     pub(super) fn map<U>(&self, change: impl FnOnce(&T) -> U) -> Located<U> {
-        Located { value: change(&self.value), spot: self.spot.clone() }
+        Located { value: change(&self.value), location: self.location.clone() }
     }
 }
 
@@ -80,14 +80,14 @@ impl<'t> Problems<'t> {
         }
     }
 
-    /// Adds a mistake at `spot`.
-    pub(super) fn report(&self, spot: &ConfigLocation, message: impl Into<String>) {
-        self.found.borrow_mut().push((spot.offset, spot.path.clone(), message.into()));
+    /// Adds a mistake at `location`.
+    pub(super) fn report(&self, location: &ConfigLocation, message: impl Into<String>) {
+        self.found.borrow_mut().push((location.offset, location.path.clone(), message.into()));
     }
 
-    /// Adds a notice at `spot`.
-    pub(super) fn note(&self, spot: &ConfigLocation, message: &str) {
-        self.notices.borrow_mut().push(format!("{}: {message}", spot.path));
+    /// Adds a notice at `location`.
+    pub(super) fn note(&self, location: &ConfigLocation, message: &str) {
+        self.notices.borrow_mut().push(format!("{}: {message}", location.path));
     }
 
     /// The notices.
@@ -110,9 +110,10 @@ impl<'t> Problems<'t> {
         let mut found = self.found.into_inner();
         found.sort_by_key(|(offset, ..)| *offset);
         let mut places = LineColumns::new(self.text);
-        let problem =
-            |(offset, path, message): &(usize, String, String)| Problem::new(Some(places.at(*offset)), path, message);
-        let problems: Vec<Problem> = found.iter().map(problem).collect();
+        let problem = |(offset, path, message): &(usize, String, String)| {
+            ConfigProblem::new(Some(places.at(*offset)), path, message)
+        };
+        let problems: Vec<ConfigProblem> = found.iter().map(problem).collect();
         (!problems.is_empty()).then(|| ConfigErrors { file: self.file.to_owned(), problems })
     }
 }
@@ -164,7 +165,7 @@ pub(super) struct Section<'s> {
     /// `None`: the table is not in the file, so all of its keys have their defaults.
     table: Option<&'s DeTable<'s>>,
     /// Its location.
-    pub(super) spot: ConfigLocation,
+    pub(super) location: ConfigLocation,
     /// Receives mistakes.
     pub(super) problems: &'s Problems<'s>,
     asked: RefCell<BTreeSet<&'static str>>,
@@ -178,11 +179,11 @@ impl<'s> Section<'s> {
 
     fn visit<T>(
         table: Option<&'s DeTable<'s>>,
-        spot: ConfigLocation,
+        location: ConfigLocation,
         problems: &'s Problems<'s>,
         read: impl FnOnce(&Self) -> T,
     ) -> T {
-        let section = Self { table, spot, problems, asked: RefCell::default() };
+        let section = Self { table, location, problems, asked: RefCell::default() };
         let result = read(&section);
         section.report_unknown();
         result
@@ -194,11 +195,11 @@ impl<'s> Section<'s> {
         key: &'static str,
         read: impl FnOnce(&DeValue<'s>) -> Result<T, String>,
     ) -> Option<Located<T>> {
-        let (value, spot) = self.ask(key)?;
+        let (value, location) = self.ask(key)?;
         match read(value) {
-            Ok(value) => Some(Located { value, spot }),
+            Ok(value) => Some(Located { value, location }),
             Err(message) => {
-                self.problems.report(&spot, message);
+                self.problems.report(&location, message);
                 None
             }
         }
@@ -215,7 +216,7 @@ impl<'s> Section<'s> {
     }
 
     /// The value of a required key.
-    pub(super) fn need<T>(
+    pub(super) fn required<T>(
         &self,
         key: &'static str,
         read: impl FnOnce(&DeValue<'s>) -> Result<T, String>,
@@ -230,24 +231,24 @@ impl<'s> Section<'s> {
         key: &'static str,
         mut read: impl FnMut(&DeValue<'s>) -> Result<T, String>,
     ) -> Option<Vec<Located<T>>> {
-        let (value, spot) = self.ask(key)?;
+        let (value, location) = self.ask(key)?;
         let Some(array) = value.as_array() else {
-            self.problems.report(&spot, format!("{} is not an array; write it in `[` and `]`", shown(value)));
+            self.problems.report(&location, format!("{} is not an array; write it in `[` and `]`", shown(value)));
             return Some(Vec::new());
         };
         let mut elements = Vec::new();
         for (index, element) in array.iter().enumerate() {
-            let spot = spot.element(index, element.span().start);
+            let location = location.element(index, element.span().start);
             match read(element.get_ref()) {
-                Ok(value) => elements.push(Located { value, spot }),
-                Err(message) => self.problems.report(&spot, message),
+                Ok(value) => elements.push(Located { value, location }),
+                Err(message) => self.problems.report(&location, message),
             }
         }
         Some(elements)
     }
 
     /// The elements of a required array.
-    pub(super) fn need_list<T>(
+    pub(super) fn required_list<T>(
         &self,
         key: &'static str,
         read: impl FnMut(&DeValue<'s>) -> Result<T, String>,
@@ -259,15 +260,17 @@ impl<'s> Section<'s> {
     /// Reads the table `[key]` by `read`; a missing one like an empty one.
     pub(super) fn table<T>(&self, key: &'static str, read: impl FnOnce(&Section<'s>) -> T) -> T {
         let found = self.ask(key);
-        let spot = found.as_ref().map_or_else(|| self.spot.key(key, self.spot.offset), |(_, spot)| spot.clone());
-        let table = found.and_then(|(value, spot)| {
+        let location = found
+            .as_ref()
+            .map_or_else(|| self.location.key(key, self.location.offset), |(_, location)| location.clone());
+        let table = found.and_then(|(value, location)| {
             let table = value.as_table();
             if table.is_none() {
-                self.problems.report(&spot, format!("{} is not a table", shown(value)));
+                self.problems.report(&location, format!("{} is not a table", shown(value)));
             }
             table
         });
-        Section::visit(table, spot, self.problems, read)
+        Section::visit(table, location, self.problems, read)
     }
 
     /// Reads each table of the array of tables `[[key]]` by `read`; `None` if it is missing.
@@ -276,20 +279,20 @@ impl<'s> Section<'s> {
         key: &'static str,
         mut read: impl FnMut(&Section<'s>) -> T,
     ) -> Option<Vec<T>> {
-        let (value, spot) = self.ask(key)?;
+        let (value, location) = self.ask(key)?;
         let Some(array) = value.as_array() else {
             self.problems.report(
-                &spot,
-                format!("{} is not an array of tables; write `[[{}]]`", shown(value), without_indexes(&spot.path)),
+                &location,
+                format!("{} is not an array of tables; write `[[{}]]`", shown(value), without_indexes(&location.path)),
             );
             return Some(Vec::new());
         };
         let mut results = Vec::new();
         for (index, element) in array.iter().enumerate() {
-            let spot = spot.element(index, element.span().start);
+            let location = location.element(index, element.span().start);
             match element.get_ref().as_table() {
-                Some(table) => results.push(Section::visit(Some(table), spot, self.problems, &mut read)),
-                None => self.problems.report(&spot, format!("{} is not a table", shown(element.get_ref()))),
+                Some(table) => results.push(Section::visit(Some(table), location, self.problems, &mut read)),
+                None => self.problems.report(&location, format!("{} is not a table", shown(element.get_ref()))),
             }
         }
         Some(results)
@@ -301,12 +304,12 @@ impl<'s> Section<'s> {
     }
 
     /// The location of `key`, or of its table if it is missing.
-    pub(super) fn spot_of(&self, key: &str) -> ConfigLocation {
-        self.find(key).map_or_else(|| self.spot.key(key, self.spot.offset), |(_, spot)| spot)
+    pub(super) fn location_of(&self, key: &str) -> ConfigLocation {
+        self.find(key).map_or_else(|| self.location.key(key, self.location.offset), |(_, location)| location)
     }
 
     /// Whether `key` is in the file.
-    pub(super) fn wrote(&self, key: &str) -> bool {
+    pub(super) fn is_present(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
@@ -317,12 +320,12 @@ impl<'s> Section<'s> {
 
     /// Adds a mistake at `key`.
     pub(super) fn report(&self, key: &str, message: impl Into<String>) {
-        self.problems.report(&self.spot_of(key), message);
+        self.problems.report(&self.location_of(key), message);
     }
 
     /// Reports a required key that is missing.
     fn report_missing(&self, key: &'static str) {
-        if !self.wrote(key) {
+        if !self.is_present(key) {
             self.report(key, "missing; it has no default");
         }
     }
@@ -331,13 +334,13 @@ impl<'s> Section<'s> {
     fn ask(&self, key: &'static str) -> Option<(&'s DeValue<'s>, ConfigLocation)> {
         self.asked.borrow_mut().insert(key);
         #[cfg(test)]
-        self.problems.known.borrow_mut().insert(without_indexes(&self.spot.key(key, 0).path));
+        self.problems.known.borrow_mut().insert(without_indexes(&self.location.key(key, 0).path));
         self.find(key)
     }
 
     fn find(&self, key: &str) -> Option<(&'s DeValue<'s>, ConfigLocation)> {
         let (name, value) = self.table?.get_key_value(key)?;
-        Some((value.get_ref(), self.spot.key(key, name.span().start)))
+        Some((value.get_ref(), self.location.key(key, name.span().start)))
     }
 
     fn report_unknown(&self) {
@@ -362,8 +365,8 @@ impl<'s> Section<'s> {
                 let known: Vec<String> = asked.iter().map(|known| format!("`{known}`")).collect();
                 format!("known here: {}", known.join(", "))
             };
-            let spot = self.spot.key(name, key.span().start);
-            self.problems.report(&spot, format!("unknown key; {advice}"));
+            let location = self.location.key(name, key.span().start);
+            self.problems.report(&location, format!("unknown key; {advice}"));
         }
     }
 }

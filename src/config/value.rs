@@ -22,7 +22,7 @@ pub(super) fn text(value: &DeValue<'_>) -> ReadResult<String> {
 }
 
 /// A text that is not empty.
-pub(super) fn words(value: &DeValue<'_>) -> ReadResult<String> {
+pub(super) fn non_empty_text(value: &DeValue<'_>) -> ReadResult<String> {
     let text = text(value)?;
     if text.trim().is_empty() { Err("empty; write something or leave it out".to_owned()) } else { Ok(text) }
 }
@@ -228,7 +228,7 @@ pub(super) fn url(value: &DeValue<'_>) -> ReadResult<String> {
     }
 }
 
-/// One of the words in `words`, which maps each to its value.
+/// One of the words in `non_empty_text`, which maps each to its value.
 pub(super) fn one_of<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> ReadResult<T> {
     move |value| {
         let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();

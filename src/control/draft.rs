@@ -21,7 +21,7 @@ pub enum EditError {
     #[error("there is no {what} `{id}`")]
     Missing {
         /// The kind of resource.
-        what: Kind,
+        what: ResourceKind,
         /// The requested id.
         id: String,
     },
@@ -29,7 +29,7 @@ pub enum EditError {
     #[error("{what} `{id}` is there already")]
     Exists {
         /// The kind of resource.
-        what: Kind,
+        what: ResourceKind,
         /// Its id.
         id: String,
     },
@@ -37,7 +37,7 @@ pub enum EditError {
     #[error("{what} `{id}` is in use by {by}; remove that first")]
     InUse {
         /// The kind of resource.
-        what: Kind,
+        what: ResourceKind,
         /// Its id.
         id: String,
         /// The resource that uses it.
@@ -64,7 +64,7 @@ pub enum EditError {
     #[error("there are {most} {what}s at most")]
     Limit {
         /// The kind of resource.
-        what: Kind,
+        what: ResourceKind,
         /// The limit.
         most: usize,
     },
@@ -75,7 +75,7 @@ pub enum EditError {
     #[error("{what} `{id}` is {state}, and must be {wanted}")]
     WrongState {
         /// The kind of resource.
-        what: Kind,
+        what: ResourceKind,
         /// Its id.
         id: String,
         /// Its state.
@@ -102,7 +102,7 @@ pub enum EditError {
 
 /// The kind of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ResourceKind {
     /// A VPC.
     Vpc,
     /// A subnet.
@@ -145,7 +145,7 @@ pub enum Kind {
     Fault,
 }
 
-impl Kind {
+impl ResourceKind {
     /// The kind of resource that an id of EC2's denotes, by its prefix.
     #[must_use]
     pub fn of_id(id: &str) -> Self {
@@ -161,7 +161,7 @@ impl Kind {
     }
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for ResourceKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Vpc => "VPC",

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::inventory::Timestamp;
 
 /// Capacity of each ring buffer.
-pub const KEPT: usize = 1_000;
+pub const MAX_EVENTS: usize = 1_000;
 
 /// The severity of an event or a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
@@ -113,7 +113,7 @@ impl EventLog {
         let event = Event { seq: rings.last, at: Timestamp::now(), kind, severity, subject, message };
         let ring = if kind == EventKind::Refusal { &mut rings.refusals } else { &mut rings.changes };
         ring.push_back(event);
-        if ring.len() > KEPT {
+        if ring.len() > MAX_EVENTS {
             let dropped = ring.pop_front().map_or(0, |event| event.seq);
             rings.dropped = rings.dropped.max(dropped);
         }
@@ -188,12 +188,12 @@ mod tests {
         let log = EventLog::default();
         record(&log, EventKind::Health, "a");
         let since = log.after(0, usize::MAX).next;
-        for _ in 0..=KEPT {
+        for _ in 0..=MAX_EVENTS {
             record(&log, EventKind::Refusal, "b");
         }
         assert_eq!(subjects(&log.after(0, 1)), ["a"]);
         let page = log.after(since, usize::MAX);
-        assert_eq!((page.events.len(), page.missed), (KEPT, true));
+        assert_eq!((page.events.len(), page.missed), (MAX_EVENTS, true));
         assert!(!log.after(page.next, 1).missed);
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chain::chain;
-use super::draft::{EditError, Kind};
+use super::draft::{EditError, ResourceKind};
 use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
 use super::overrides::{FaultOrigin, FaultRecord};
-use super::owner::{ChangeError, Command, FaultPhase, Owner, REPLAYS, RETRY, replayed};
+use super::owner::{ChangeError, Command, FaultPhase, MAX_REPLAYS, Owner, RETRY_DELAY, replayed};
 use super::plane::Plane;
 use crate::model::{Fault, FaultKind, FaultScope, TargetId, check_fault};
 use crate::plan::AppListenerKind;
@@ -25,7 +25,7 @@ impl<P: Plane> Owner<P> {
         check_fault(&fault).map_err(bad)?;
         self.check_scope(&fault.scope).map_err(bad)?;
         if !replace && self.overrides.faults.contains_key(&name) {
-            return Err(EditError::Exists { what: Kind::Fault, id: name }.into());
+            return Err(EditError::Exists { what: ResourceKind::Fault, id: name }.into());
         }
         let record = FaultRecord::new(Arc::new(fault), Timestamp::now(), FaultOrigin::Command);
         let mut overrides = self.overrides.clone();
@@ -34,12 +34,12 @@ impl<P: Plane> Owner<P> {
         let record = self.overrides.faults[&name].clone();
         tracing::warn!(fault = name, r#type = record.fault.kind.label(), "fault set");
         let (kind, begun) = (record.fault.kind.label(), if record.begun { "is on" } else { "is set for later" });
-        self.note_fault(&name, format!("fault `{name}` {begun}: {kind}"));
+        self.record_fault(&name, format!("fault `{name}` {begun}: {kind}"));
         self.start_clocks();
         Ok(record)
     }
 
-    fn note_fault(&self, name: &str, message: String) {
+    fn record_fault(&self, name: &str, message: String) {
         self.events.record(EventKind::Fault, Severity::Info, name, message);
     }
 
@@ -91,7 +91,7 @@ impl<P: Plane> Owner<P> {
         self.set_overrides(overrides).await?;
         for name in &names {
             tracing::warn!(fault = name, "fault cleared");
-            self.note_fault(name, format!("fault `{name}` was cleared"));
+            self.record_fault(name, format!("fault `{name}` was cleared"));
         }
         Ok(names.len())
     }
@@ -121,7 +121,9 @@ impl<P: Plane> Owner<P> {
             match &record.fault.kind {
                 _ if !record.begun => at(record.begins(), FaultPhase::Begin),
                 // A fault that was just set, or one that repeats since before a restart. A single move is not repeated.
-                FaultKind::PortMove { .. } if record.begins().plus(JUST_NOW) > now || unmoved.contains(name) => {
+                FaultKind::PortMove { .. }
+                    if record.begins().plus(RESTART_THRESHOLD) > now || unmoved.contains(name) =>
+                {
                     at(now, FaultPhase::Begin);
                 }
                 FaultKind::PortMove { every: Some(every) } => {
@@ -136,7 +138,7 @@ impl<P: Plane> Owner<P> {
             }
         }
         for (moment, name, epoch, due) in due {
-            self.later(now.until(moment), Command::FaultDue { name, epoch, due });
+            self.send_after(now.until(moment), Command::FaultDue { name, epoch, due });
         }
         self.start_shift_clocks(now);
     }
@@ -151,21 +153,21 @@ impl<P: Plane> Owner<P> {
         match due {
             FaultPhase::Begin if !begun => {
                 tracing::warn!(fault = name, r#type = fault.kind.label(), "fault begins");
-                self.note_fault(&name, format!("fault `{name}` begins: {}", fault.kind.label()));
+                self.record_fault(&name, format!("fault `{name}` begins: {}", fault.kind.label()));
                 if let Some(record) = overrides.faults.get_mut(&name) {
                     record.begun = true;
                 }
                 if !self.set_overrides_or_log(overrides).await {
-                    return self.later(RETRY, Command::FaultDue { name, epoch, due });
+                    return self.send_after(RETRY_DELAY, Command::FaultDue { name, epoch, due });
                 }
             }
             FaultPhase::Begin => {}
             FaultPhase::End => {
                 tracing::warn!(fault = name, "fault ends");
-                self.note_fault(&name, format!("fault `{name}` is over"));
+                self.record_fault(&name, format!("fault `{name}` is over"));
                 overrides.clear(&name, &self.config.faults, false);
                 if !self.set_overrides_or_log(overrides).await {
-                    return self.later(RETRY, Command::FaultDue { name, epoch, due });
+                    return self.send_after(RETRY_DELAY, Command::FaultDue { name, epoch, due });
                 }
             }
         }
@@ -178,7 +180,7 @@ impl<P: Plane> Owner<P> {
                 tracing::error!(fault = name, reason = chain(&error), "the target could not be moved");
                 if self.saved.gateway().is_some() && matches!(error, ChangeError::Save(_)) {
                     // No gateway is known to have made this move.
-                    return self.later(RETRY, Command::FaultDue { name, epoch, due });
+                    return self.send_after(RETRY_DELAY, Command::FaultDue { name, epoch, due });
                 }
             }
             if let Some(every) = every {
@@ -186,7 +188,7 @@ impl<P: Plane> Owner<P> {
                     Some(latest) if is_moved => Timestamp::now().until(latest.plus(*every)),
                     _ => *every,
                 };
-                self.later(next, Command::FaultDue { name, epoch, due });
+                self.send_after(next, Command::FaultDue { name, epoch, due });
             }
         }
     }
@@ -206,7 +208,7 @@ impl<P: Plane> Owner<P> {
             if is_done {
                 return Ok(());
             }
-            self.overrides.note_move(fault, now.max(record.begins()));
+            self.overrides.record_move(fault, now.max(record.begins()));
         }
         let outcome = self.move_target(target, fault.scope.service.as_ref(), None).await;
         if outcome.is_err() {
@@ -217,4 +219,4 @@ impl<P: Plane> Owner<P> {
 }
 
 /// A fault that began within this time was not restored by a restart.
-const JUST_NOW: Duration = Duration::from_millis(200);
+const RESTART_THRESHOLD: Duration = Duration::from_millis(200);

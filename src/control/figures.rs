@@ -31,12 +31,12 @@ const DESCRIPTIONS: &[(&str, &str)] = &[
 ];
 
 /// A series: its name and its labels, in order.
-type Series = (&'static str, Vec<(&'static str, String)>);
+type GaugeSeries = (&'static str, Vec<(&'static str, String)>);
 
 /// The gauges of existing objects.
 pub(super) struct ResourceGauges {
     recorder: Arc<dyn Recorder + Send + Sync>,
-    gauges: Mutex<BTreeMap<Series, Gauge>>,
+    gauges: Mutex<BTreeMap<GaugeSeries, Gauge>>,
 }
 
 impl ResourceGauges {
@@ -67,7 +67,7 @@ impl ResourceGauges {
 }
 
 /// Every series with its value.
-fn figures(snapshot: &Snapshot, desired: &Desired) -> BTreeMap<Series, u32> {
+fn figures(snapshot: &Snapshot, desired: &Desired) -> BTreeMap<GaugeSeries, u32> {
     let mut figures = BTreeMap::new();
     for view in &snapshot.targets {
         let of_target = || vec![("service", view.service.to_string()), ("target", view.id.to_string())];

@@ -12,7 +12,7 @@ use super::config_base::ConfigBase;
 use super::draft::EditError;
 use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
-use super::owner::{ChangeError, Command, Decision, Owner, REPLAYS, RETRY};
+use super::owner::{ChangeError, Command, Decision, MAX_REPLAYS, Owner, RETRY_DELAY};
 use super::plane::Plane;
 use super::saved::{Known, Loaded};
 use super::saved_error::SavedError;
@@ -22,7 +22,7 @@ use crate::model::Desired;
 use crate::plan::Generation;
 
 /// Maximum number of attempts to start while other gateways change the state.
-const START_TRIES: usize = 100;
+const START_ATTEMPTS: usize = 100;
 
 /// How often the head is read while the watch reports nothing. This detects a store that does not answer, and one that
 /// was restored from a backup, whose watch stays silent.
@@ -47,8 +47,8 @@ pub(super) async fn watch(
             let mut watch = match begun.await {
                 Ok(watch) => watch,
                 Err(error) => {
-                    unanswered(&status, answered, &error);
-                    tokio::time::sleep(RETRY).await;
+                    record_unreachable(&status, answered, &error);
+                    tokio::time::sleep(RETRY_DELAY).await;
                     continue;
                 }
             };
@@ -56,8 +56,8 @@ pub(super) async fn watch(
                 // Changes before the watch began are not missed, as the head is read after it.
                 let wait = match store.range(HEAD).await {
                     Err(error) => {
-                        unanswered(&status, answered, &error);
-                        RETRY
+                        record_unreachable(&status, answered, &error);
+                        RETRY_DELAY
                     }
                     Ok(view) => {
                         answered = Timestamp::now();
@@ -66,7 +66,7 @@ pub(super) async fn watch(
                         let head = view.entries.into_iter().next();
                         // The owner is gone only if the process is stopping.
                         let _ = commands.send(Command::Follow { head, done });
-                        if followed.await.unwrap_or(true) { READ_INTERVAL } else { RETRY }
+                        if followed.await.unwrap_or(true) { READ_INTERVAL } else { RETRY_DELAY }
                     }
                 };
                 match timeout(wait, watch.next()).await {
@@ -81,7 +81,7 @@ pub(super) async fn watch(
 }
 
 /// Records that the store does not answer, and since when.
-fn unanswered(status: &watch::Sender<SharedStatus>, answered: Timestamp, error: &StoreError) {
+fn record_unreachable(status: &watch::Sender<SharedStatus>, answered: Timestamp, error: &StoreError) {
     let reason = match error {
         StoreError::Unavailable { source } => chain(source.as_ref()),
         error => chain(error),
@@ -113,7 +113,7 @@ impl<P: Plane> Owner<P> {
             }
             (self.held, self.resources, self.overrides) = (loaded.held, loaded.resources, loaded.overrides);
             match Box::pin(self.rebase(config)).await {
-                Err(error) if self.is_overtaken(&error) && tries < START_TRIES => {}
+                Err(error) if self.lost_race(&error) && tries < START_ATTEMPTS => {}
                 outcome => {
                     outcome?;
                     break;
@@ -122,7 +122,7 @@ impl<P: Plane> Owner<P> {
             // Another gateway changed the state meanwhile.
             let (found, known) = self.saved.read().await?;
             loaded = found;
-            self.saved.exchange(known);
+            self.saved.replace_known(known);
         }
         self.file = self.saved.gateway().is_some().then_some(file);
         self.publish_status(None);
@@ -146,7 +146,7 @@ impl<P: Plane> Owner<P> {
             if let Some(earlier) = earlier {
                 self.saved.set_config(|| earlier);
             }
-            if !self.is_overtaken(&error) || replays == REPLAYS {
+            if !self.lost_race(&error) || replays == MAX_REPLAYS {
                 return Err(error);
             }
             self.catch_up().await?;
@@ -164,7 +164,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Whether another gateway's change came first, so that this one must be repeated on the new state.
-    pub(super) fn is_overtaken(&self, error: &ChangeError) -> bool {
+    pub(super) fn lost_race(&self, error: &ChangeError) -> bool {
         self.saved.gateway().is_some() && error.is_conflict()
     }
 
@@ -180,8 +180,8 @@ impl<P: Plane> Owner<P> {
             // Without a request to the store, so that health results do not wait behind changes that can't be saved.
             return Err(SavedError::from(StoreError::Unavailable { source: reason.into() }).into());
         }
-        let Some((loaded, known)) = self.saved.absorb().await? else { return Ok(()) };
-        match self.take_over(loaded, known).await {
+        let Some((loaded, known)) = self.saved.read_changes().await? else { return Ok(()) };
+        match self.apply_loaded(loaded, known).await {
             Ok(()) => Ok(()),
             Err(error @ ChangeError::Save(_)) => Err(error),
             Err(error) => Err(SavedError::NotFollowed { reason: chain(&error) }.into()),
@@ -189,7 +189,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Whether the shared store does not answer, so that changes have to wait.
-    pub(super) fn is_cut_off(&self) -> bool {
+    pub(super) fn is_store_unreachable(&self) -> bool {
         self.shared_status.borrow().unreachable.is_some()
     }
 
@@ -208,7 +208,7 @@ impl<P: Plane> Owner<P> {
         if outcome.is_ok() && !self.unbound.is_empty() {
             // Another process may have freed the addresses.
             let held = self.held.clone();
-            outcome = self.put_in_force(self.desired.clone(), Decision::Elsewhere(&held)).await.map(drop);
+            outcome = self.apply_decided(self.desired.clone(), Decision::Elsewhere(&held)).await.map(drop);
         }
         if let Err(error) = &outcome {
             self.is_taken = matches!(error, ChangeError::Save(SavedError::Taken { .. }));
@@ -239,7 +239,7 @@ impl<P: Plane> Owner<P> {
         });
     }
 
-    async fn take_over(&mut self, loaded: Loaded, known: Known) -> Result<(), ChangeError> {
+    async fn apply_loaded(&mut self, loaded: Loaded, known: Known) -> Result<(), ChangeError> {
         let config = match known.config() {
             Some(published) if self.saved.known.config() != Some(published) => ConfigBase::read(published)?,
             _ => self.config.clone(),
@@ -251,13 +251,13 @@ impl<P: Plane> Owner<P> {
         overrides.apply_to(&mut desired);
         // Updated first, so that idle ports are released on the new state.
         let before = (
-            self.saved.exchange(known),
+            self.saved.replace_known(known),
             std::mem::replace(&mut self.config, config),
             std::mem::replace(&mut self.resources, loaded.resources),
             std::mem::replace(&mut self.overrides, overrides),
         );
-        if let Err(error) = self.put_in_force(desired, Decision::Elsewhere(&loaded.held)).await {
-            self.saved.exchange(before.0);
+        if let Err(error) = self.apply_decided(desired, Decision::Elsewhere(&loaded.held)).await {
+            self.saved.replace_known(before.0);
             (self.config, self.resources, self.overrides) = (before.1, before.2, before.3);
             return Err(error);
         }

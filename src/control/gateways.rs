@@ -26,14 +26,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::membership::{LEASE, Membership, RENEWAL};
 use self::metrics::GatewayMetrics;
-use self::records::{PREFIX, Registration};
+use self::records::{GatewayRegistration, PREFIX};
 use self::serving::{Served, Serving};
 pub use self::view::{ClaimView, GatewayState, GatewayView, GatewaysView};
 use super::chain::chain;
 use super::config_base::ConfigBase;
 use super::holder::{self, HostLock};
 use super::inventory::Timestamp;
-use super::owner::{ChangeError, Command, Decision, Owner, RETRY};
+use super::owner::{ChangeError, Command, Decision, Owner, RETRY_DELAY};
 use super::plane::Plane;
 use super::saved::Loaded;
 use super::shared::KNOWN;
@@ -61,21 +61,21 @@ pub struct GatewayParts {
 }
 
 /// A request to forget a gateway.
-struct Forget {
+struct ForgetRequest {
     gateway: GatewayId,
     reply: oneshot::Sender<Result<bool, ChangeError>>,
 }
 
 /// The handle to this gateway's membership.
 #[derive(Debug, Clone)]
-pub(super) struct Gateways {
+pub(super) struct GatewaysHandle {
     view: watch::Receiver<Arc<GatewaysView>>,
-    forget: mpsc::UnboundedSender<Forget>,
+    forget: mpsc::UnboundedSender<ForgetRequest>,
     leave: CancellationToken,
     left: CancellationToken,
 }
 
-impl Gateways {
+impl GatewaysHandle {
     pub(super) fn view(&self) -> Arc<GatewaysView> {
         Arc::clone(&self.view.borrow())
     }
@@ -83,7 +83,7 @@ impl Gateways {
     /// Removes the registration of `gateway`; returns whether it had one.
     pub(super) async fn forget(&self, gateway: GatewayId) -> Result<bool, ChangeError> {
         let (reply, answer) = oneshot::channel();
-        self.forget.send(Forget { gateway, reply }).map_err(|_| ChangeError::Stopping)?;
+        self.forget.send(ForgetRequest { gateway, reply }).map_err(|_| ChangeError::Stopping)?;
         answer.await.map_err(|_| ChangeError::Stopping)?
     }
 
@@ -95,7 +95,7 @@ impl Gateways {
 }
 
 /// Renews this gateway's registration and takes claims.
-pub(super) struct Member {
+pub(super) struct MembershipTask {
     store: Arc<dyn StateStore>,
     id: GatewayId,
     membership: Membership,
@@ -114,7 +114,7 @@ pub(super) struct Member {
     metrics: GatewayMetrics,
 }
 
-impl Member {
+impl MembershipTask {
     /// Registers this gateway and takes free claims.
     pub(super) async fn join(
         store: Arc<dyn StateStore>,
@@ -123,7 +123,7 @@ impl Member {
         recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
     ) -> Self {
         let started = Timestamp::now();
-        let own = Registration {
+        let own = GatewayRegistration {
             process: started.0,
             host: holder::host().unwrap_or_default(),
             renewal: 0,
@@ -163,7 +163,7 @@ impl Member {
         served: Served,
         commands: mpsc::UnboundedSender<Command>,
         tasks: &tokio_util::task::TaskTracker,
-    ) -> Gateways {
+    ) -> GatewaysHandle {
         let mut wanted = self.serving.subscribe();
         if served.problem.is_some() {
             // Retried.
@@ -172,7 +172,7 @@ impl Member {
         self.served.send_replace(served);
         let (forget, requests) = mpsc::unbounded_channel();
         let (leave, left) = (CancellationToken::new(), CancellationToken::new());
-        let gateways = Gateways { view: self.view.subscribe(), forget, leave: leave.clone(), left: left.clone() };
+        let gateways = GatewaysHandle { view: self.view.subscribe(), forget, leave: leave.clone(), left: left.clone() };
         tasks.spawn(listen(wanted, commands, self.served.clone()));
         tasks.spawn(async move {
             let _left = left.drop_guard();
@@ -181,7 +181,7 @@ impl Member {
         gateways
     }
 
-    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<Forget>, leave: CancellationToken) {
+    async fn run(mut self, mut requests: mpsc::UnboundedReceiver<ForgetRequest>, leave: CancellationToken) {
         let mut served = self.served.subscribe();
         // The first renewal is due at once, as it publishes what the gateway serves since its start.
         let mut renewals = interval(RENEWAL);
@@ -189,7 +189,7 @@ impl Member {
         loop {
             tokio::select! {
                 () = leave.cancelled() => return self.leave().await,
-                Some(Forget { gateway, reply }) = requests.recv() => {
+                Some(ForgetRequest { gateway, reply }) = requests.recv() => {
                     let _ = reply.send(self.forget(&gateway).await);
                 }
                 // A change of it is published at once too.
@@ -407,7 +407,7 @@ async fn listen(
                 break;
             }
             // Changes in the meantime are included in the next attempt.
-            sleep(RETRY).await;
+            sleep(RETRY_DELAY).await;
         }
     }
 }
@@ -431,7 +431,7 @@ impl<P: Plane> Owner<P> {
         for claim in here {
             // Other gateways may have changed the state since it was loaded.
             let (loaded, known) = self.saved.read().await?;
-            self.saved.exchange(known);
+            self.saved.replace_known(known);
             self.desired.served_here = Some([claim].into());
             match self.start(file.clone(), loaded).await {
                 Ok(()) => return Ok(self.serve(serving).await),
@@ -486,12 +486,12 @@ impl<P: Plane> Owner<P> {
     ) -> Result<(), ChangeError> {
         let serving = Serving { here: Some(here.clone()), elsewhere: elsewhere.clone() };
         let mut desired = self.desired.clone();
-        desired.served_anywhere = serving.anywhere();
+        desired.served_anywhere = serving.served_claims();
         desired.served_here = serving.here;
         if desired == self.desired {
             return Ok(());
         }
-        self.put_in_force(desired, Decision::Claims).await.map(drop)
+        self.apply_decided(desired, Decision::Claims).await.map(drop)
     }
 
     /// Releases the ports that wait for `gateway`; returns their number.

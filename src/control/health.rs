@@ -11,7 +11,7 @@ mod prober;
 use serde::{Serialize, Serializer};
 
 pub use checker::{Checker, ProbeResult};
-pub use http::HttpQuestion;
+pub use http::HttpCheck;
 pub use probe::{LOCAL_HEADER, Probe, ProbeTarget, TcpProbe};
 pub use prober::{HealthEvent, HealthProber, MemberKey, ProbedMember};
 

@@ -1,7 +1,7 @@
 //! Ensures that only one process serves as a gateway. Two processes with one gateway id would release each other's
 //! ports. So the second one is refused at its start, and a process that was cut off while another took its id ends.
 //!
-//! A process writes its key every [`BEAT`]. A starting process takes over a key that was not written for [`LEASE`],
+//! A process writes its key every [`HEARTBEAT_INTERVAL`]. A starting process takes over a key that was not written for [`LEASE`],
 //! measured by its own monotonic clock: no two clocks are compared, and the store needs no leases. It does so in the
 //! transaction of its first change, which rewrites the head of all changes, so whatever the earlier process still sends
 //! conflicts.
@@ -29,7 +29,7 @@ use crate::model::GatewayId;
 pub(super) const HOLDERS: &str = "holders/";
 
 /// How often a process writes its key.
-const BEAT: Duration = Duration::from_secs(3);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Time after which an unchanged key is free.
 const LEASE: Duration = Duration::from_secs(10);
@@ -135,7 +135,7 @@ async fn read(store: &dyn StateStore, id: &GatewayId) -> Result<Option<(Holder, 
 /// # Errors
 ///
 /// [`SavedError::Taken`] as soon as another process writes the key.
-pub(super) async fn vacancy(
+pub(super) async fn wait_until_free(
     store: &dyn StateStore,
     id: &GatewayId,
     own: &Holder,
@@ -171,7 +171,7 @@ pub(super) async fn hold(
     let key = key(&id);
     let work = async {
         loop {
-            sleep(BEAT).await;
+            sleep(HEARTBEAT_INTERVAL).await;
             holder.beat += 1;
             let beat = Txn::new().compare(key.clone(), ExpectedRevision::At(at)).put(key.clone(), json(&holder));
             match store.commit(beat).await {
@@ -215,11 +215,11 @@ mod tests {
         let lock = HostLock::take(&id).expect("it went with the process");
         let begun = Instant::now();
         let restarted = Holder::new(None, Some(lock));
-        assert_eq!(vacancy(&store, &id, &restarted).await.unwrap(), ExpectedRevision::At(at));
+        assert_eq!(wait_until_free(&store, &id, &restarted).await.unwrap(), ExpectedRevision::At(at));
         assert_eq!(begun.elapsed(), Duration::ZERO);
         for other in [Holder::new(None, None), Holder { locked: Some("elsewhere".to_owned()), ..restarted }] {
             let begun = Instant::now();
-            assert_eq!(vacancy(&store, &id, &other).await.unwrap(), ExpectedRevision::At(at));
+            assert_eq!(wait_until_free(&store, &id, &other).await.unwrap(), ExpectedRevision::At(at));
             assert!(begun.elapsed() >= LEASE, "it may live");
         }
     }

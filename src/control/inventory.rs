@@ -317,7 +317,7 @@ impl Inventory {
             desired.apps.push(app.clone());
         }
         for (id, record) in &self.endpoints {
-            if self.leads_somewhere(&record.endpoint) {
+            if self.has_available_service(&record.endpoint) {
                 let registered = record.created.is_none() || self.is_registered(&record.endpoint);
                 desired.endpoints.insert(id.clone(), InterfaceEndpoint { registered, ..record.endpoint.clone() });
             }
@@ -334,7 +334,7 @@ impl Inventory {
     fn project(&self, id: &ProjectId, record: &ProjectRecord) -> Project {
         let clusters = ordered(&self.clusters, &self.fixed.cluster_order)
             .filter(|(key, record)| key.0 == *id && record.state != ClusterState::Deleting);
-        let services = self.project_services().filter(|s| s.project == *id && s.state.stands());
+        let services = self.project_services().filter(|s| s.project == *id && s.state.is_connectable());
         let limited = |service: &EndpointService| {
             // Atlas' project limit is that of AWS.
             let of_project = record.target_limit.filter(|_| service.region.cloud().is_none());
@@ -374,14 +374,14 @@ impl Inventory {
 
     /// Whether an endpoint's service is available.
     #[must_use]
-    pub fn leads_somewhere(&self, endpoint: &InterfaceEndpoint) -> bool {
+    pub fn has_available_service(&self, endpoint: &InterfaceEndpoint) -> bool {
         self.service_region(endpoint.service.service()).as_ref() == Some(endpoint.service.region())
     }
 
     /// The region of the AWS endpoint service with this id; `None` if there is none.
     #[must_use]
     pub fn service_region(&self, id: &VpceServiceId) -> Option<Region> {
-        let of_project = self.services.get(id).filter(|service| service.state.stands());
+        let of_project = self.services.get(id).filter(|service| service.state.is_connectable());
         let of_app = self.fixed.app_services.iter().find(|service| service.id == *id);
         let mut instances = self.serverless.values().filter(|record| record.state != ClusterState::Deleting);
         of_project
@@ -434,7 +434,7 @@ impl Inventory {
     }
 
     /// Whether an endpoint service has this id.
-    pub(super) fn knows_service(&self, id: &VpceServiceId) -> bool {
+    pub(super) fn has_service(&self, id: &VpceServiceId) -> bool {
         self.project_service(id).is_some()
             || self.fixed.app_services.iter().any(|service| service.id == *id)
             || self.serverless.values().any(|record| record.endpoint.as_ref().is_some_and(|own| own.service.id == *id))
@@ -529,17 +529,17 @@ saved_kinds! {
 
 impl EndpointRecord {
     /// Whether its state ends by itself; a state given by the config does not.
-    pub(super) fn goes_on(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         self.created.is_some() || self.since != Timestamp::default()
     }
 
     /// Whether it is being connected.
-    pub(super) fn is_joining(&self) -> bool {
-        self.goes_on() && matches!(self.endpoint.state, EndpointState::PendingAcceptance | EndpointState::Pending)
+    pub(super) fn is_connecting(&self) -> bool {
+        self.is_transient() && matches!(self.endpoint.state, EndpointState::PendingAcceptance | EndpointState::Pending)
     }
 
     /// Records that acceptance was requested from the service's owner, possibly again.
-    pub(super) fn asked_again(&mut self, now: Timestamp) {
+    pub(super) fn acceptance_requested(&mut self, now: Timestamp) {
         match self.endpoint.state {
             EndpointState::Failed | EndpointState::Rejected => {
                 self.endpoint.state = EndpointState::PendingAcceptance;

@@ -99,7 +99,7 @@ fn expiring(inventory: &Inventory) -> impl Iterator<Item = (Timestamp, DueTransi
 }
 
 /// The next transition regardless of its time; a push executes it.
-pub(super) fn pushed(inventory: &Inventory) -> Option<DueTransition> {
+pub(super) fn next_pushed(inventory: &Inventory) -> Option<DueTransition> {
     // Updates of clusters and strings follow endpoints, so they are pushed last.
     let order = |(at, due): &(Timestamp, DueTransition)| {
         (matches!(due, DueTransition::Update(..) | DueTransition::Strings(..)), *at)
@@ -121,7 +121,7 @@ fn all<'a>(
             EndpointState::Deleting => times.endpoint_deletion,
             _ => return None,
         };
-        record.goes_on().then(|| (record.since.plus(wait), DueTransition::Endpoint(id.clone())))
+        record.is_transient().then(|| (record.since.plus(wait), DueTransition::Endpoint(id.clone())))
     });
     let registrations = inventory.registrations.iter().filter_map(|(Pair(service, endpoint), record)| {
         let known = inventory.endpoints.contains_key(endpoint);
@@ -150,11 +150,11 @@ fn all<'a>(
             (record.updated.plus(times.cluster), DueTransition::Strings(key.0.clone(), key.1.clone()))
         });
     let of_clusters = clusters.chain(updates).chain(strings);
-    services.chain(endpoints).chain(registrations).chain(of_clusters).chain(beside(inventory, times))
+    services.chain(endpoints).chain(registrations).chain(of_clusters).chain(other_transitions(inventory, times))
 }
 
 /// The same for other resources: serverless instances, Online Archives, Azure, Google Cloud.
-fn beside<'a>(
+fn other_transitions<'a>(
     inventory: &'a Inventory,
     times: &'a StateDurations,
 ) -> impl Iterator<Item = (Timestamp, DueTransition)> + 'a {
@@ -198,7 +198,7 @@ fn no_dns_entries(id: &VpceId) -> String {
 }
 
 /// Executes a transition.
-pub(super) fn happen(inventory: &mut Inventory, due: &DueTransition, now: Timestamp) {
+pub(super) fn execute(inventory: &mut Inventory, due: &DueTransition, now: Timestamp) {
     match due {
         DueTransition::Service(id) => service(inventory, id, now),
         DueTransition::Endpoint(id) => endpoint(inventory, id, now),
@@ -462,9 +462,9 @@ mod tests {
         let record = inventory.endpoints.get_mut(&id).expect("it is there");
         (record.endpoint.state, record.since) = (EndpointState::Deleting, now);
         inventory.services.get_mut(&service).expect("it is there").state = ServiceState::Deleting;
-        happen(&mut inventory, &DueTransition::Service(service), now);
+        execute(&mut inventory, &DueTransition::Service(service), now);
         assert_eq!(inventory.endpoints[&id].endpoint.state, EndpointState::Deleting);
-        happen(&mut inventory, &DueTransition::Endpoint(id.clone()), now);
+        execute(&mut inventory, &DueTransition::Endpoint(id.clone()), now);
         assert!(!inventory.endpoints.contains_key(&id));
     }
 }

@@ -103,7 +103,7 @@ impl ControlMetrics {
     }
 
     /// Records that a config was applied, at the start or by a reload.
-    pub(super) fn took_over(&self) {
+    pub(super) fn config_applied(&self) {
         self.last_success.set(now());
         self.last_reload_ok.set(1.0);
     }
@@ -112,7 +112,7 @@ impl ControlMetrics {
     pub(super) fn reloaded(&self, ok: bool) {
         if ok {
             self.applied.increment(1);
-            self.took_over();
+            self.config_applied();
         } else {
             self.refused.increment(1);
             self.last_reload_ok.set(0.0);

@@ -43,20 +43,20 @@ use self::config_base::ConfigBase;
 use self::draft::{Draft, EditError};
 use self::events::EventLog;
 pub use self::gateways::{ClaimView, GatewayParts, GatewayState, GatewayView, GatewaysView};
-use self::gateways::{Gateways, Member};
+use self::gateways::{GatewaysHandle, MembershipTask};
 use self::health::{HealthProber, Probe};
 use self::holder::Holder;
 pub use self::holder::HostLock;
 use self::inventory::{ApiResources, Inventory, Timestamp};
 use self::metrics::ControlMetrics;
 pub use self::node_names::NodeName;
-use self::node_names::{Learn, NodeNames};
+use self::node_names::{NodeNames, ResolveRequest};
 use self::overrides::OperatorOverrides;
-pub use self::overrides::{FaultOrigin, FaultRecord, Shift};
+pub use self::overrides::{FaultOrigin, FaultRecord, ZonalShift};
 pub use self::owner::{ChangeError, Moved};
 use self::owner::{Command, Owner};
 pub use self::plane::Plane;
-use self::saved::Saved;
+use self::saved::SavedState;
 pub use self::saved_error::SavedError;
 use self::shared::Shared;
 pub use self::shared::SharedStatus;
@@ -70,7 +70,7 @@ use crate::plan::{Generation, PortAllocations, Snapshot};
 ///
 /// [`SavedError`] when a value can't be read.
 pub async fn held(store: Arc<dyn StateStore>) -> Result<PortAllocations, SavedError> {
-    Ok(Saved::load(store, None).await?.1.held)
+    Ok(SavedState::load(store, None).await?.1.held)
 }
 
 /// The same, and adds the saved faults, shifts and deregistrations to `desired`.
@@ -78,8 +78,11 @@ pub async fn held(store: Arc<dyn StateStore>) -> Result<PortAllocations, SavedEr
 /// # Errors
 ///
 /// [`SavedError`] when a value can't be read.
-pub async fn recall(store: Arc<dyn StateStore>, desired: &mut Desired) -> Result<PortAllocations, SavedError> {
-    let (_, loaded) = Saved::load(store, None).await?;
+pub async fn load_with_overrides(
+    store: Arc<dyn StateStore>,
+    desired: &mut Desired,
+) -> Result<PortAllocations, SavedError> {
+    let (_, loaded) = SavedState::load(store, None).await?;
     loaded.overrides.over(&desired.faults.clone(), Timestamp::now()).apply_to(desired);
     Ok(loaded.held)
 }
@@ -146,8 +149,8 @@ pub struct Control {
     shared_status: watch::Receiver<SharedStatus>,
     events: EventLog,
     failed_dials: mpsc::UnboundedSender<std::net::SocketAddr>,
-    gateways: Option<Gateways>,
-    learn: mpsc::Sender<Learn>,
+    gateways: Option<GatewaysHandle>,
+    resolve_requests: mpsc::Sender<ResolveRequest>,
     node_names: watch::Receiver<Vec<NodeName>>,
 }
 
@@ -177,7 +180,7 @@ impl Control {
             }
             None => None,
         };
-        let (saved, loaded) = Saved::load(Arc::clone(&parts.store), shared).await?;
+        let (saved, loaded) = SavedState::load(Arc::clone(&parts.store), shared).await?;
         let (commands, received) = mpsc::unbounded_channel();
         let (snapshots, snapshots_seen) = (parts.snapshots.clone(), parts.snapshots.subscribe());
         let (inventories, inventories_seen) = watch::channel(Arc::new(Inventory::default()));
@@ -195,11 +198,11 @@ impl Control {
         let mut member = match &parts.gateway {
             Some(id) => {
                 let (store, own) = (Arc::clone(&parts.store), parts.gateway_parts.clone());
-                Some(Box::pin(Member::join(store, id.clone(), own, Arc::clone(&parts.recorder))).await)
+                Some(Box::pin(MembershipTask::join(store, id.clone(), own, Arc::clone(&parts.recorder))).await)
             }
             None => None,
         };
-        let serving = member.as_ref().map(Member::serving).unwrap_or_default();
+        let serving = member.as_ref().map(MembershipTask::serving).unwrap_or_default();
         let mut names = NodeNames::new(parts.name_servers, events.clone());
         let node_names = names.published();
         names.ask(desired.host_names()).await;
@@ -208,7 +211,7 @@ impl Control {
             desired: Desired {
                 own_addresses: desired.own_addresses.clone(),
                 own_names: desired.own_names.clone(),
-                served_anywhere: serving.anywhere(),
+                served_anywhere: serving.served_claims(),
                 served_here: serving.here.clone(),
                 ..Desired::default()
             },
@@ -257,12 +260,12 @@ impl Control {
             let status = owner.shared_status.clone();
             tracker.spawn(follow::watch(parts.store, commands.clone(), status, owner.stop.clone()));
         }
-        owner.metrics.took_over();
-        let (learn, to_learn) = mpsc::channel(1);
+        owner.metrics.config_applied();
+        let (resolve_requests, to_learn) = mpsc::channel(1);
         let (inventories, stop) = (owner.inventories.subscribe(), owner.stop.clone());
         tracker.spawn(owner.run(received, health_results));
         // As a separate change: a wrong name must not keep the gateway from starting.
-        names.put_in_force(&commands).await;
+        names.submit_answers(&commands).await;
         tracker.spawn(names.run(inventories, commands.clone(), to_learn, stop));
         let gateways = member.map(|member| member.start(served, commands.clone(), tracker));
         Ok(Self {
@@ -278,7 +281,7 @@ impl Control {
             events,
             failed_dials,
             gateways,
-            learn,
+            resolve_requests,
             node_names,
         })
     }
@@ -340,7 +343,7 @@ impl Control {
     /// The gateways that share the state; `None`: the state is not shared.
     #[must_use]
     pub fn gateways(&self) -> Option<Arc<GatewaysView>> {
-        self.gateways.as_ref().map(Gateways::view)
+        self.gateways.as_ref().map(GatewaysHandle::view)
     }
 
     /// Removes a gateway that is gone: its claims are free, and no port waits for it any more. Returns the number of
@@ -376,7 +379,7 @@ impl Control {
         if !names.is_empty() {
             let (reply, learned) = oneshot::channel();
             // Fails only if the process is stopping, which the owner reports.
-            if self.learn.send((names, reply)).await.is_ok() {
+            if self.resolve_requests.send((names, reply)).await.is_ok() {
                 let _ = learned.await;
             }
         }
@@ -535,7 +538,7 @@ impl Control {
 
     /// The active zonal shifts, in order of load balancer and zone.
     #[must_use]
-    pub fn shifts(&self) -> Vec<Shift> {
+    pub fn shifts(&self) -> Vec<ZonalShift> {
         self.published_overrides.borrow().shifts.values().cloned().collect()
     }
 

@@ -20,20 +20,20 @@ use tokio_util::sync::CancellationToken;
 use super::chain::chain;
 use super::events::{EventKind, EventLog, Severity};
 use super::inventory::Inventory;
-use super::owner::{ChangeError, Command, RETRY};
+use super::owner::{ChangeError, Command, RETRY_DELAY};
 use crate::model::DnsName;
 
 /// Time limit for one name, over all name servers and retries.
-const WITHIN: Duration = Duration::from_secs(5);
+const NAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time limit for one query to one name server.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Minimum time between two queries for a name: a TTL of 0 is common.
-const SHORTEST: Duration = Duration::from_secs(1);
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Maximum time between two queries: entries of `/etc/hosts` have no TTL.
-const LONGEST: Duration = Duration::from_secs(3600);
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// A node's host name with its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub struct NodeName {
 impl NodeName {
     /// The problem, in a sentence; `None`: no problem.
     #[must_use]
-    pub fn complaint(&self) -> Option<String> {
+    pub fn problem_text(&self) -> Option<String> {
         let (name, problem) = (&self.name, self.problem.as_ref()?);
         Some(match self.address {
             Some(address) => {
@@ -63,7 +63,7 @@ impl NodeName {
 }
 
 /// A request to resolve names now; answered when the result is applied.
-pub(super) type Learn = (BTreeSet<DnsName>, oneshot::Sender<()>);
+pub(super) type ResolveRequest = (BTreeSet<DnsName>, oneshot::Sender<()>);
 
 /// The names with their latest answers.
 pub(super) struct NodeNames {
@@ -130,7 +130,7 @@ impl NodeNames {
         mut self,
         mut inventories: watch::Receiver<std::sync::Arc<Inventory>>,
         commands: mpsc::UnboundedSender<Command>,
-        mut learn: mpsc::Receiver<Learn>,
+        mut learn: mpsc::Receiver<ResolveRequest>,
         stop: CancellationToken,
     ) {
         // The first inventory may have names of the saved state or of another gateway's config, which are not in this
@@ -164,7 +164,7 @@ impl NodeNames {
                     }
                 };
                 self.ask(names).await;
-                self.put_in_force(&commands).await;
+                self.submit_answers(&commands).await;
                 if let Some(reply) = reply {
                     // Fails if the reload was given up.
                     let _ = reply.send(());
@@ -176,11 +176,11 @@ impl NodeNames {
 
     /// Submits the latest answers to the owner: all together, as two names may swap addresses; if that is refused, one
     /// by one, so that a bad answer does not block the others.
-    pub(super) async fn put_in_force(&mut self, commands: &mpsc::UnboundedSender<Command>) {
+    pub(super) async fn submit_answers(&mut self, commands: &mpsc::UnboundedSender<Command>) {
         let is_new = |known: &NameState| known.latest.is_some() && known.latest != known.in_force;
         let new: Vec<DnsName> =
             self.known.iter().filter(|(_, known)| is_new(known)).map(|(name, _)| name.clone()).collect();
-        if !new.is_empty() && offer(commands, self.answers()).await.is_ok() {
+        if !new.is_empty() && submit(commands, self.answers()).await.is_ok() {
             self.known.values_mut().for_each(|known| known.in_force = known.latest);
         } else {
             for name in new {
@@ -188,13 +188,13 @@ impl NodeNames {
                     self.known.iter().filter_map(|(name, known)| Some((name.clone(), known.in_force?))).collect();
                 let Some(known) = self.known.get_mut(&name) else { continue };
                 addresses.extend(known.latest.map(|address| (name, address)));
-                match offer(commands, addresses).await {
+                match submit(commands, addresses).await {
                     Ok(()) => known.in_force = known.latest,
                     Err(error) => {
                         known.problem = Some(chain(&error));
                         if !matches!(error, ChangeError::Plan(_)) {
                             // The address itself was not refused.
-                            known.due = Instant::now() + RETRY;
+                            known.due = Instant::now() + RETRY_DELAY;
                         }
                     }
                 }
@@ -217,8 +217,8 @@ impl NodeNames {
         let before = self.published.send_replace(now.clone());
         for node in now.iter().filter(|node| !before.contains(node)) {
             let (name, address) = (&node.name, node.address);
-            let (severity, message) = match (node.complaint(), address) {
-                (Some(complaint), _) => (Severity::Warning, complaint),
+            let (severity, message) = match (node.problem_text(), address) {
+                (Some(problem_text), _) => (Severity::Warning, problem_text),
                 (None, Some(address)) => (Severity::Info, format!("the host name {name} leads to {address}")),
                 (None, None) => continue,
             };
@@ -242,17 +242,17 @@ impl NameState {
                 let stays = [self.in_force, self.latest].into_iter().flatten().find(|ip| addresses.contains(ip));
                 self.latest = stays.or_else(|| addresses.into_iter().min());
                 self.problem = None;
-                self.due = valid_until.clamp(now + SHORTEST, now + LONGEST);
+                self.due = valid_until.clamp(now + MIN_INTERVAL, now + MAX_INTERVAL);
             }
             Err(problem) => {
                 self.problem = Some(problem);
-                self.due = now + RETRY;
+                self.due = now + RETRY_DELAY;
             }
         }
     }
 }
 
-async fn offer(
+async fn submit(
     commands: &mpsc::UnboundedSender<Command>,
     addresses: BTreeMap<DnsName, IpAddr>,
 ) -> Result<(), ChangeError> {
@@ -279,7 +279,7 @@ fn resolver(servers: &[SocketAddr], strategy: LookupIpStrategy) -> Result<TokioR
     };
     let options = builder.options_mut();
     options.ip_strategy = strategy;
-    options.timeout = options.timeout.min(ANSWER_WITHIN);
+    options.timeout = options.timeout.min(SERVER_TIMEOUT);
     builder.build()
 }
 
@@ -291,11 +291,11 @@ async fn look_up([ipv4, ipv6]: &[TokioResolver; 2], name: &DnsName) -> Resolutio
             found => found,
         }
     };
-    match timeout(WITHIN, asked).await.unwrap_or(Err(NetError::Timeout)) {
+    match timeout(NAME_TIMEOUT, asked).await.unwrap_or(Err(NetError::Timeout)) {
         Ok(found) => {
             // An IPv4-mapped IPv6 address is the IPv4 address.
             let all: Vec<IpAddr> = found.iter().map(|ip| ip.to_canonical()).collect();
-            let fit: Vec<IpAddr> = all.iter().copied().filter(|ip| !is_of_link(*ip)).collect();
+            let fit: Vec<IpAddr> = all.iter().copied().filter(|ip| !is_link_scoped(*ip)).collect();
             if fit.is_empty() {
                 let all = all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 return Err(format!("it leads to {all}, where no node can be: link-local, multicast or broadcast"));
@@ -312,7 +312,7 @@ async fn look_up([ipv4, ipv6]: &[TokioResolver; 2], name: &DnsName) -> Resolutio
 }
 
 /// Whether an address is link-local or multicast; this includes the clouds' metadata addresses.
-fn is_of_link(ip: IpAddr) -> bool {
+fn is_link_scoped(ip: IpAddr) -> bool {
     ip.is_multicast()
         || match ip {
             IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
@@ -327,10 +327,10 @@ mod tests {
     #[test]
     fn addresses_of_a_link_are_no_nodes() {
         for ip in ["169.254.169.254", "fe80::1", "224.0.0.1", "ff02::1", "255.255.255.255"] {
-            assert!(is_of_link(ip.parse().expect("an address")), "{ip}");
+            assert!(is_link_scoped(ip.parse().expect("an address")), "{ip}");
         }
         for ip in ["10.1.0.5", "127.1.0.11", "fd00::1", "192.0.2.1"] {
-            assert!(!is_of_link(ip.parse().expect("an address")), "{ip}");
+            assert!(!is_link_scoped(ip.parse().expect("an address")), "{ip}");
         }
     }
 
@@ -369,11 +369,11 @@ mod tests {
         known.take(Ok((ips(&[11]), now + Duration::from_secs(60))), now);
         assert_eq!(known.due, now + Duration::from_secs(60));
         known.take(Err("there is no such name (NXDOMAIN)".to_owned()), now);
-        assert_eq!((known.latest, known.due), (Some(ips(&[11])[0]), now + RETRY));
+        assert_eq!((known.latest, known.due), (Some(ips(&[11])[0]), now + RETRY_DELAY));
         assert!(known.problem.is_some());
         known.take(Ok((ips(&[11]), now)), now);
-        assert_eq!((known.problem.as_deref(), known.due), (None, now + SHORTEST));
-        known.take(Ok((ips(&[11]), now + 48 * LONGEST)), now);
-        assert_eq!(known.due, now + LONGEST);
+        assert_eq!((known.problem.as_deref(), known.due), (None, now + MIN_INTERVAL));
+        known.take(Ok((ips(&[11]), now + 48 * MAX_INTERVAL)), now);
+        assert_eq!(known.due, now + MAX_INTERVAL);
     }
 }

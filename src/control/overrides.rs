@@ -79,7 +79,7 @@ impl FaultRecord {
 
 /// A zonal shift.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shift {
+pub struct ZonalShift {
     /// The load balancer.
     pub service: VpceServiceId,
     /// The zone from which traffic is shifted away.
@@ -111,7 +111,7 @@ pub(super) struct OperatorOverrides {
     /// Faults of the config that were cleared or have ended; another fault of that name is not affected.
     absent: BTreeMap<String, SuppressedFault>,
     /// Zonal shifts.
-    pub(super) shifts: BTreeMap<(VpceServiceId, Zone), Shift>,
+    pub(super) shifts: BTreeMap<(VpceServiceId, Zone), ZonalShift>,
     /// Processes that were deregistered.
     pub(super) deregistered: BTreeSet<DeregisteredMember>,
     /// The pace of lifecycles; `None`: the config's.
@@ -196,7 +196,7 @@ impl OperatorOverrides {
     }
 
     /// Records that `fault` moved its target.
-    pub(super) fn note_move(&mut self, fault: &Arc<Fault>, at: Timestamp) {
+    pub(super) fn record_move(&mut self, fault: &Arc<Fault>, at: Timestamp) {
         self.moves.insert(fault.name.clone(), FaultMove { fault: Arc::clone(fault), at });
     }
 
@@ -281,7 +281,7 @@ impl OperatorOverrides {
                     overrides.absent.insert(fault.name.clone(), SuppressedFault { fault, by_command: true });
                 }
                 "shift" => {
-                    let shift: Shift = SavedError::read(entry)?;
+                    let shift: ZonalShift = SavedError::read(entry)?;
                     if shift.expires.is_none_or(|end| now < end) {
                         overrides.shifts.insert((shift.service.clone(), shift.zone.clone()), shift);
                     }
@@ -338,7 +338,7 @@ mod tests {
         set(&mut overrides, fault("brief", r#","for":"500ms""#), 1000);
         let (service, zone): (VpceServiceId, Zone) =
             ("vpce-svc-02863655456245e5c".parse().expect("an id"), "us-east-1a".parse().expect("a zone"));
-        let shift = |zone: &Zone, expires| Shift {
+        let shift = |zone: &Zone, expires| ZonalShift {
             service: service.clone(),
             zone: zone.clone(),
             since: Timestamp(1000),

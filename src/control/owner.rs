@@ -22,7 +22,7 @@ use super::lifecycle::{self, DueTransition};
 use super::metrics::ControlMetrics;
 use super::overrides::{FaultRecord, OperatorOverrides};
 use super::plane::Plane;
-use super::saved::Saved;
+use super::saved::SavedState;
 use super::saved_error::SavedError;
 use super::shared::SharedStatus;
 use super::store::{Entry, StoreError};
@@ -31,8 +31,8 @@ use crate::model::{
     VpceServiceId, Zone,
 };
 use crate::plan::{
-    Changes, Gate, Generation, Listener, MemberRemoval, PlanErrors, PortAllocations, Snapshot, TargetView, ZoneView,
-    compile, diff,
+    Changes, Generation, Listener, ListenerAccess, MemberRemoval, PlanErrors, PortAllocations, Snapshot, TargetView,
+    ZoneView, compile, diff,
 };
 
 /// Why a change was refused. A refused change has no effect.
@@ -142,10 +142,10 @@ impl ChangeError {
 }
 
 /// Delay before a failed transition is retried.
-pub(super) const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// How often a change is repeated on another gateway's state before it is refused.
-pub(super) const REPLAYS: usize = 5;
+pub(super) const MAX_REPLAYS: usize = 5;
 
 /// Makes a change on the latest state, and repeats it if another gateway that shares the state committed first.
 macro_rules! replayed {
@@ -156,7 +156,7 @@ macro_rules! replayed {
                 break Err(error);
             }
             match $change.await {
-                Err(error) if $owner.is_overtaken(&error) && replays < REPLAYS => replays += 1,
+                Err(error) if $owner.lost_race(&error) && replays < MAX_REPLAYS => replays += 1,
                 outcome => break outcome,
             }
         }
@@ -262,7 +262,7 @@ pub struct Moved {
 pub(super) struct RetiringListener {
     listener: Arc<Listener>,
     /// Cancelled to close it at once.
-    hurry: CancellationToken,
+    close_now: CancellationToken,
     is_closed: watch::Receiver<bool>,
 }
 
@@ -297,7 +297,7 @@ pub(super) struct Owner<P: Plane> {
     /// No transition before this time, after a failed one.
     pub(super) not_before: tokio::time::Instant,
     pub(super) held: PortAllocations,
-    pub(super) saved: Saved,
+    pub(super) saved: SavedState,
     pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
     pub(super) prober: HealthProber,
     pub(super) metrics: ControlMetrics,
@@ -326,7 +326,8 @@ impl<P: Plane> Owner<P> {
     ) {
         let stop = self.stop.clone();
         loop {
-            let due = if self.is_cut_off() { None } else { lifecycle::next(&self.inventory, *self.pace.borrow()) };
+            let due =
+                if self.is_store_unreachable() { None } else { lifecycle::next(&self.inventory, *self.pace.borrow()) };
             let wait = due.as_ref().map(|(at, _)| Duration::from_millis(at.0.saturating_sub(Timestamp::now().0)));
             let not_before = self.not_before;
             let its_time = async move {
@@ -339,7 +340,7 @@ impl<P: Plane> Owner<P> {
                 biased;
                 () = stop.cancelled() => return,
                 Some(command) = commands.recv() => {
-                    self.obey(command).await;
+                    self.handle(command).await;
                     if self.is_taken {
                         return;
                     }
@@ -359,10 +360,12 @@ impl<P: Plane> Owner<P> {
         }
     }
 
-    async fn obey(&mut self, command: Command) {
+    async fn handle(&mut self, command: Command) {
         // The caller may be gone; the change stays.
         match command {
-            due @ (Command::FaultDue { .. } | Command::ShiftEnds { .. }) if self.is_cut_off() => self.later(RETRY, due),
+            due @ (Command::FaultDue { .. } | Command::ShiftEnds { .. }) if self.is_store_unreachable() => {
+                self.send_after(RETRY_DELAY, due)
+            }
             Command::Inventory { desired, reply } => {
                 let outcome = self.replace_inventory(*desired).await;
                 let _ = reply.send(outcome);
@@ -453,7 +456,7 @@ impl<P: Plane> Owner<P> {
         let inventory = config.inventory.clone().with(&self.resources)?;
         let overrides = self.overrides.clone().over(&config.faults, Timestamp::now());
         let before = (std::mem::replace(&mut self.config, config), std::mem::replace(&mut self.overrides, overrides));
-        let outcome = self.adopt(inventory, true).await;
+        let outcome = self.apply_inventory(inventory, true).await;
         if outcome.is_err() {
             (self.config, self.overrides) = before;
             return outcome;
@@ -467,14 +470,14 @@ impl<P: Plane> Owner<P> {
         let mut draft = Draft { inventory: (*self.inventory).clone(), now: Timestamp::now() };
         let answer = edit(&mut draft)?;
         if draft.inventory != *self.inventory {
-            self.adopt(draft.inventory, false).await?;
+            self.apply_inventory(draft.inventory, false).await?;
         }
         Ok(answer)
     }
 
     /// Executes the next transition; returns whether there was one.
     async fn push(&mut self) -> Result<bool, ChangeError> {
-        match lifecycle::pushed(&self.inventory) {
+        match lifecycle::next_pushed(&self.inventory) {
             Some(due) => self.advance(&due).await.map(|()| true),
             None => Ok(false),
         }
@@ -485,22 +488,22 @@ impl<P: Plane> Owner<P> {
     async fn advance(&mut self, due: &DueTransition) -> Result<(), ChangeError> {
         let now = Timestamp::now();
         let mut inventory = (*self.inventory).clone();
-        lifecycle::happen(&mut inventory, due, now);
-        let Err(error) = self.adopt(inventory, false).await else { return Ok(()) };
+        lifecycle::execute(&mut inventory, due, now);
+        let Err(error) = self.apply_inventory(inventory, false).await else { return Ok(()) };
         let reason = chain(&error);
         tracing::warn!(?due, reason, "a transition failed");
         let mut inventory = (*self.inventory).clone();
         lifecycle::fail(&mut inventory, due, &reason, now);
         let lasting = !matches!(error, ChangeError::Save(_));
-        if lasting && self.adopt(inventory, false).await.is_ok() {
+        if lasting && self.apply_inventory(inventory, false).await.is_ok() {
             return Ok(());
         }
-        self.not_before = tokio::time::Instant::now() + RETRY;
+        self.not_before = tokio::time::Instant::now() + RETRY_DELAY;
         Err(error)
     }
 
     /// Applies `inventory`. If the plan does not depend on the change, it is only saved and published.
-    async fn adopt(&mut self, inventory: Inventory, always: bool) -> Result<Generation, ChangeError> {
+    async fn apply_inventory(&mut self, inventory: Inventory, always: bool) -> Result<Generation, ChangeError> {
         let mut desired = self.desired_of(&inventory);
         let mut overrides = self.overrides.clone();
         overrides.forget_absent(&desired);
@@ -605,7 +608,7 @@ impl<P: Plane> Owner<P> {
         for event in events {
             let key = (event.key.service.clone(), event.key.target.clone(), event.key.member.clone());
             let before = desired.health.get(&key).map(|health| health.state);
-            self.note_health(&event, before);
+            self.log_health(&event, before);
             let mut state = event.state;
             if state == TargetState::Unhealthy
                 && let Some(interval) = self.draining_interval(&event.key.service)
@@ -615,7 +618,7 @@ impl<P: Plane> Owner<P> {
                 } else {
                     state = TargetState::UnhealthyDraining;
                     if before != Some(state) {
-                        self.later(interval, Command::StillUnhealthy(event.key.clone()));
+                        self.send_after(interval, Command::StillUnhealthy(event.key.clone()));
                     }
                 }
             }
@@ -625,7 +628,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Logs a health change once. A change of reach alone, as by the first failed check, is not one.
-    fn note_health(&self, event: &HealthEvent, before: Option<TargetState>) {
+    fn log_health(&self, event: &HealthEvent, before: Option<TargetState>) {
         let HealthEvent { key, address, state, reason, cause, reach } = event;
         let (reach, cause) = (reach.map(ConnectError::label), cause.map(ConnectError::label));
         // The draining interval is part of being unhealthy.
@@ -650,7 +653,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Records changes of zones and endpoints.
-    fn note_changes(&self, old: &Snapshot, new: &Snapshot) {
+    fn record_changes(&self, old: &Snapshot, new: &Snapshot) {
         for view in &new.zones {
             let before = old.zones.iter().find(|zone| zone.service == view.service && zone.zone == view.zone);
             let is_in_dns = |zone: &ZoneView| zone.addresses.iter().any(|address| address.in_dns);
@@ -662,10 +665,10 @@ impl<P: Plane> Owner<P> {
             let message = format!("the addresses of {} in {} {what}", view.service, before.zone);
             self.events.record(EventKind::Zone, severity, view.zone.as_str(), message);
         }
-        for (id, gate) in &new.endpoints {
-            let before = old.endpoints.get(id).map(|gate| gate.state);
-            if before.is_some_and(|before| before != gate.state) {
-                let message = format!("endpoint {id} is {}", gate.state.label());
+        for (id, access) in &new.endpoints {
+            let before = old.endpoints.get(id).map(|access| access.state);
+            if before.is_some_and(|before| before != access.state) {
+                let message = format!("endpoint {id} is {}", access.state.label());
                 self.events.record(EventKind::Endpoint, Severity::Info, id.as_str(), message);
             }
         }
@@ -680,7 +683,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Sends a command to this task after a delay.
-    pub(super) fn later(&self, after: Duration, command: Command) {
+    pub(super) fn send_after(&self, after: Duration, command: Command) {
         let (commands, stop) = (self.commands.clone(), self.stop.clone());
         self.drains.spawn(async move {
             if stop.run_until_cancelled(tokio::time::sleep(after)).await.is_some() {
@@ -759,11 +762,11 @@ impl<P: Plane> Owner<P> {
 
     /// Applies a change of this gateway; every change passes through here.
     pub(super) async fn apply(&mut self, desired: Desired) -> Result<Generation, ChangeError> {
-        self.put_in_force(desired, Decision::Own).await
+        self.apply_decided(desired, Decision::Own).await
     }
 
     /// The same for a decision that is not saved again.
-    pub(super) async fn put_in_force(
+    pub(super) async fn apply_decided(
         &mut self,
         desired: Desired,
         decision: Decision<'_>,
@@ -785,7 +788,7 @@ impl<P: Plane> Owner<P> {
         let leaving = self.leaving(&old, &snapshot, &changes);
         snapshot.leaving = leaving.values().cloned().collect();
         let mut snapshot = Arc::new(snapshot);
-        self.make_way(&changes).await;
+        self.close_retiring(&changes).await;
         let (bound, unbound) = self.plane.bind(&changes, &snapshot);
         // Another gateway's decision stays, so the rest of it is applied here.
         let is_elsewhere = matches!(decision, Decision::Elsewhere(_));
@@ -806,13 +809,13 @@ impl<P: Plane> Owner<P> {
         self.plane.open(bound, &snapshot).await;
         self.metrics.published(&snapshot, &self.desired);
         self.snapshots.send_replace(Arc::clone(&snapshot));
-        self.note_changes(&old, &snapshot);
+        self.record_changes(&old, &snapshot);
         self.plane.retarget(&changes, &snapshot).await;
         self.prober.set(probed(&self.desired, &snapshot));
         self.forget_absent_members(&snapshot);
-        self.guard_retiring(&snapshot).await;
+        self.update_retiring_access(&snapshot).await;
         self.retire(&old, &changes);
-        self.part(&changes);
+        self.drain_removed(&changes);
         self.release_idle_ports().await;
         for notice in snapshot.notices.iter().filter(|notice| !old.notices.contains(notice)) {
             tracing::warn!("{notice}");
@@ -834,7 +837,9 @@ impl<P: Plane> Owner<P> {
         let closes = |view: &TargetView| {
             changes.close.iter().filter_map(|(address, _)| old.listeners.get(address)).any(|listener| {
                 let group = &listener.group;
-                matches!(listener.gate, Gate::Endpoint(_)) && group.service == view.service && group.target == view.id
+                matches!(listener.access, ListenerAccess::Endpoint(_))
+                    && group.service == view.service
+                    && group.target == view.id
             })
         };
         let gone = old.targets.iter().filter(|view| !is_there(view) && closes(view)).map(|view| {
@@ -847,11 +852,11 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Closes retiring listeners at addresses that are about to be opened.
-    async fn make_way(&mut self, changes: &Changes) {
+    async fn close_retiring(&mut self, changes: &Changes) {
         self.retiring.retain(|_, retiring| !*retiring.is_closed.borrow());
         for listener in &changes.open {
             if let Some(mut retiring) = self.retiring.remove(&listener.address) {
-                retiring.hurry.cancel();
+                retiring.close_now.cancel();
                 // The sender is dropped without a value only if the process is stopping.
                 let _ = retiring.is_closed.wait_for(|closed| *closed).await;
             }
@@ -859,19 +864,19 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Applies an endpoint's current access rules to the retiring ports of moved targets.
-    async fn guard_retiring(&mut self, snapshot: &Arc<Snapshot>) {
+    async fn update_retiring_access(&mut self, snapshot: &Arc<Snapshot>) {
         let mut changes = Changes::default();
         for retiring in self.retiring.values_mut() {
-            let Gate::Endpoint(before) = &retiring.listener.gate else { continue };
+            let ListenerAccess::Endpoint(before) = &retiring.listener.access else { continue };
             match snapshot.endpoints.get(&before.id) {
-                Some(gate) if gate == before => {}
-                Some(gate) => {
+                Some(access) if access == before => {}
+                Some(access) => {
                     let mut listener = Listener::clone(&retiring.listener);
-                    listener.gate = Gate::Endpoint(Arc::clone(gate));
+                    listener.access = ListenerAccess::Endpoint(Arc::clone(access));
                     retiring.listener = Arc::new(listener);
                     changes.retarget.push(Arc::clone(&retiring.listener));
                 }
-                None => retiring.hurry.cancel(),
+                None => retiring.close_now.cancel(),
             }
         }
         if !changes.retarget.is_empty() {
@@ -897,7 +902,7 @@ impl<P: Plane> Owner<P> {
     /// Releases unassigned ports that this process does not have open: their flows have ended, or nothing listened on
     /// them (a paused cluster, no endpoint). Other gateways that share the ledger release them for themselves.
     pub(super) async fn release_idle_ports(&mut self) {
-        if self.is_cut_off() {
+        if self.is_store_unreachable() {
             return;
         }
         let mut held = self.held.clone();
@@ -932,7 +937,7 @@ impl<P: Plane> Owner<P> {
     }
 
     /// Drains the flows of members that left a group, or ends them.
-    fn part(&self, changes: &Changes) {
+    fn drain_removed(&self, changes: &Changes) {
         for leave in changes.leave.iter().cloned() {
             let key = MemberKey {
                 service: leave.service.clone(),
@@ -958,8 +963,8 @@ impl<P: Plane> Owner<P> {
             let Some(listener) = old.listeners.get(address) else { continue };
             let group = &listener.group;
             // The ports of public addresses are not in a ledger.
-            let key = match (&listener.gate, ListenerPort::try_from(address.port())) {
-                (Gate::Endpoint(_), Ok(port)) => Some((group.service.clone(), port)),
+            let key = match (&listener.access, ListenerPort::try_from(address.port())) {
+                (ListenerAccess::Endpoint(_), Ok(port)) => Some((group.service.clone(), port)),
                 _ => None,
             };
             if let Some(key) = &key {
@@ -974,11 +979,11 @@ impl<P: Plane> Owner<P> {
             };
             let (plane, commands) = (Arc::clone(&self.plane), self.commands.clone());
             let (closing, delay) = (Arc::clone(listener), group.deregistration_delay);
-            let (hurry, (closed, is_closed)) = (CancellationToken::new(), watch::channel(false));
-            let retiring = RetiringListener { listener: Arc::clone(listener), hurry: hurry.clone(), is_closed };
+            let (close_now, (closed, is_closed)) = (CancellationToken::new(), watch::channel(false));
+            let retiring = RetiringListener { listener: Arc::clone(listener), close_now: close_now.clone(), is_closed };
             self.retiring.insert(*address, retiring);
             let work = async move {
-                let _ = tokio::time::timeout(grace, hurry.cancelled()).await;
+                let _ = tokio::time::timeout(grace, close_now.cancelled()).await;
                 let open = plane.close(&closing).await;
                 closed.send_replace(true);
                 plane.drain(open, delay, cut).await;

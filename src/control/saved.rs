@@ -56,7 +56,7 @@ impl Known {
 
 /// Access to the store.
 #[derive(Debug)]
-pub(super) struct Saved {
+pub(super) struct SavedState {
     store: Arc<dyn StateStore>,
     pub(super) known: Known,
     /// The outcome of a commit is unknown, so `known` has to be read again before the next write.
@@ -65,7 +65,7 @@ pub(super) struct Saved {
     pub(super) problem: watch::Sender<Option<String>>,
 }
 
-impl Saved {
+impl SavedState {
     /// Reads the state of an earlier process, the API's objects, and the overrides. If the store is not `shared`, the
     /// earlier process' flows are gone, so no port drains any more.
     pub(super) async fn load(store: Arc<dyn StateStore>, shared: Option<Shared>) -> Result<(Self, Loaded), SavedError> {
@@ -110,7 +110,7 @@ impl Saved {
     ///
     /// After [`StoreError::OutcomeUnknown`] the next save first reads the store, and then overwrites it with the
     /// current state. If several gateways share the store, [`StoreError::Conflict`] when another one committed first:
-    /// [`Saved::absorb`].
+    /// [`SavedState::read_changes`].
     pub(super) async fn save(
         &mut self,
         held: &PortAllocations,
@@ -138,7 +138,7 @@ impl Saved {
     ///
     /// # Errors
     ///
-    /// As [`Saved::save`]; the gateway is still known.
+    /// As [`SavedState::save`]; the gateway is still known.
     pub(super) async fn forget(
         &mut self,
         gateway: &GatewayId,
@@ -217,9 +217,9 @@ impl Saved {
                 (self.known.written, self.in_doubt) = (written(entries), false);
                 let is_written =
                     |(key, value): &(StateKey, Bytes)| self.known.written.get(key).is_some_and(|(is, _)| is == value);
-                let happened = txn.puts.iter().all(is_written)
+                let committed = txn.puts.iter().all(is_written)
                     && !txn.deletes.iter().any(|key| self.known.written.contains_key(key));
-                if happened { Ok(()) } else { Err(StoreError::Unavailable { source }.into()) }
+                if committed { Ok(()) } else { Err(StoreError::Unavailable { source }.into()) }
             }
             Err(error) => Err(error.into()),
         }
@@ -235,7 +235,7 @@ impl Saved {
         let (marked, mark) = shared.mark(txn.clone());
         let revision = shared.send(&*self.store, &marked, &mark).await?;
         // Other gateways may have written since; their changes are absorbed later.
-        shared.happened(mark, revision);
+        shared.committed(mark, revision);
         self.has_written(txn, revision);
         Ok(())
     }
@@ -246,11 +246,11 @@ impl Saved {
         txn.deletes.iter().for_each(|key| drop(written.remove(key)));
     }
 
-    /// Reads the changes of other gateways; `None` if there are none. They take effect with [`Saved::exchange`].
+    /// Reads the changes of other gateways; `None` if there are none. They take effect with [`SavedState::replace_known`].
     /// # Errors
     ///
     /// Those of [`Shared::read`], and of invalid entries.
-    pub(super) async fn absorb(&self) -> Result<Option<(Loaded, Known)>, SavedError> {
+    pub(super) async fn read_changes(&self) -> Result<Option<(Loaded, Known)>, SavedError> {
         let Some(shared) = self.shared() else { return Ok(None) };
         let head = self.store.range(HEAD).await?.entries;
         if shared.is_at(head.first()) {
@@ -259,11 +259,11 @@ impl Saved {
         self.read().await.map(Some)
     }
 
-    /// Reads the whole state, which takes effect with [`Saved::exchange`].
+    /// Reads the whole state, which takes effect with [`SavedState::replace_known`].
     ///
     /// # Errors
     ///
-    /// As [`Saved::absorb`].
+    /// As [`SavedState::read_changes`].
     pub(super) async fn read(&self) -> Result<(Loaded, Known), SavedError> {
         let entries = self.store.range("").await?.entries;
         let shared = self.shared().map(|shared| shared.read(&entries)).transpose()?;
@@ -271,7 +271,7 @@ impl Saved {
     }
 
     /// Replaces the known state; returns the previous one.
-    pub(super) fn exchange(&mut self, known: Known) -> Known {
+    pub(super) fn replace_known(&mut self, known: Known) -> Known {
         std::mem::replace(&mut self.known, known)
     }
 }
@@ -309,7 +309,7 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::super::holder::Holder;
-    use super::super::store::failing::{FailingStore, Failure};
+    use super::super::store::failing::{FailingStore, InjectedFailure};
     use super::*;
 
     const SERVICE: &str = "vpce-svc-02863655456245e5c";
@@ -328,14 +328,14 @@ mod tests {
 
     struct Saver {
         store: Arc<FailingStore>,
-        saved: Saved,
+        saved: SavedState,
     }
 
     impl Saver {
         /// Starts with one saved ledger and one saved object.
         async fn start() -> Self {
             let store = Arc::new(FailingStore::new());
-            let (saved, _) = Saved::load(store.clone(), None).await.expect("an empty store");
+            let (saved, _) = SavedState::load(store.clone(), None).await.expect("an empty store");
             let mut saver = Self { store, saved };
             saver.save(1024, 1).await.expect("saved");
             saver
@@ -347,7 +347,7 @@ mod tests {
 
         /// The state that another process would read.
         async fn there(&self) -> (PortAllocations, ApiResources) {
-            let (_, loaded) = Saved::load(self.store.clone(), None).await.expect("readable");
+            let (_, loaded) = SavedState::load(self.store.clone(), None).await.expect("readable");
             (loaded.held, loaded.resources)
         }
     }
@@ -358,7 +358,7 @@ mod tests {
         let other = || StateKey::own("gateways/a");
         saver.store.commit(Txn::new().put(other(), "1")).await.unwrap();
         assert_eq!(saver.there().await, (held(1024), resources(1)));
-        let (mut saved, _) = Saved::load(saver.store.clone(), None).await.unwrap();
+        let (mut saved, _) = SavedState::load(saver.store.clone(), None).await.unwrap();
         saved
             .save(&PortAllocations::default(), &ApiResources::new(), &OperatorOverrides::default())
             .await
@@ -372,7 +372,7 @@ mod tests {
     #[tokio::test]
     async fn a_save_without_a_change_needs_no_store() {
         let mut saver = Saver::start().await;
-        saver.store.fail(Failure::Refused);
+        saver.store.fail(InjectedFailure::Refused);
         saver.store.is_silent.store(true, Ordering::Relaxed);
         saver.save(1024, 1).await.expect("nothing to write");
     }
@@ -380,7 +380,7 @@ mod tests {
     #[tokio::test]
     async fn an_unavailable_store_refuses_the_change_and_takes_a_later_one() {
         let mut saver = Saver::start().await;
-        saver.store.fail(Failure::Refused);
+        saver.store.fail(InjectedFailure::Refused);
         let error = saver.save(1025, 2).await.expect_err("refused");
         assert!(matches!(error, SavedError::Store(StoreError::Unavailable { .. })), "{error:?}");
         assert_eq!(saver.there().await, (held(1024), resources(1)));
@@ -391,10 +391,10 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_outcome_is_found_out_by_reading() {
         let mut saver = Saver::start().await;
-        saver.store.fail(Failure::Unanswered);
+        saver.store.fail(InjectedFailure::Unanswered);
         saver.save(1025, 0).await.expect("it happened");
         assert_eq!(saver.there().await, (held(1025), resources(0)));
-        saver.store.fail(Failure::Lost);
+        saver.store.fail(InjectedFailure::Lost);
         let error = saver.save(1026, 0).await.expect_err("it did not happen");
         assert!(matches!(error, SavedError::Store(StoreError::Unavailable { .. })), "{error:?}");
         assert_eq!(saver.there().await, (held(1025), resources(0)));
@@ -404,7 +404,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_written_until_an_outcome_is_known_and_then_the_store_has_what_is_held() {
-        for failure in [Failure::Unanswered, Failure::Lost] {
+        for failure in [InjectedFailure::Unanswered, InjectedFailure::Lost] {
             let mut saver = Saver::start().await;
             saver.store.fail(failure);
             saver.store.is_silent.store(true, Ordering::Relaxed);
@@ -423,7 +423,7 @@ mod tests {
         let mut saver = Saver::start().await;
         saver.save(1025, 300).await.expect("saved");
         assert_eq!(saver.there().await, (held(1025), resources(300)));
-        saver.store.fail(Failure::Unanswered);
+        saver.store.fail(InjectedFailure::Unanswered);
         saver.save(1026, 0).await.expect("saved");
         assert_eq!(saver.there().await, (held(1026), resources(0)));
     }
@@ -433,7 +433,7 @@ mod tests {
         let store = Arc::new(FailingStore::new());
         let shared =
             Shared::join(&*store, "a".parse().unwrap(), Holder::new(None, None)).await.expect("the id is free");
-        let (saved, _) = Saved::load(store.clone(), Some(shared)).await.expect("an empty store");
+        let (saved, _) = SavedState::load(store.clone(), Some(shared)).await.expect("an empty store");
         let mut saver = Saver { store, saved };
         saver.save(1024, 1).await.expect("saved");
         saver
@@ -452,10 +452,10 @@ mod tests {
     async fn a_shared_change_happens_once_whatever_becomes_of_its_answers() {
         let mut saver = shared_saver().await;
         for failures in [
-            &[Failure::Unanswered][..],
-            &[Failure::Lost],
-            &[Failure::Lost, Failure::Unanswered],
-            &[Failure::Lost, Failure::Refused],
+            &[InjectedFailure::Unanswered][..],
+            &[InjectedFailure::Lost],
+            &[InjectedFailure::Lost, InjectedFailure::Unanswered],
+            &[InjectedFailure::Lost, InjectedFailure::Refused],
         ] {
             let (.., before) = shared_state(&saver.store).await;
             failures.iter().for_each(|failure| saver.store.fail(*failure));
@@ -469,16 +469,16 @@ mod tests {
     async fn a_shared_change_that_comes_through_late_is_unknown_and_not_overtaken() {
         let mut saver = shared_saver().await;
         let (.., before) = shared_state(&saver.store).await;
-        saver.store.fail(Failure::Late);
+        saver.store.fail(InjectedFailure::Late);
         let error = saver.save(1025, 2).await.expect_err("the outcome stays unknown");
         assert!(matches!(error, SavedError::Store(StoreError::OutcomeUnknown { .. })), "{error:?}");
         saver.store.is_silent.store(false, Ordering::Relaxed);
         assert_eq!(shared_state(&saver.store).await, (held(1025), resources(2), before + 1));
         let error = saver.save(1026, 2).await.expect_err("what came through is to be taken over first");
         assert!(matches!(error, SavedError::Store(StoreError::Conflict { .. })), "{error:?}");
-        let (found, known) = saver.saved.absorb().await.expect("readable").expect("its own change");
+        let (found, known) = saver.saved.read_changes().await.expect("readable").expect("its own change");
         assert_eq!(found.held, held(1025));
-        saver.saved.exchange(known);
+        saver.saved.replace_known(known);
         saver.save(1026, 2).await.expect("saved");
         assert_eq!(shared_state(&saver.store).await, (held(1026), resources(2), before + 2));
     }

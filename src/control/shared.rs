@@ -32,7 +32,7 @@ pub(super) const FORMAT: u32 = 1;
 pub(super) const OPERATIONS: usize = 8;
 
 /// How often a change with an unknown outcome is sent.
-const SENDS: usize = 3;
+const MAX_SENDS: usize = 3;
 
 /// The latest change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,13 +89,13 @@ pub(super) struct Shared {
     /// The number of changes that this process has tried.
     tried: u64,
     /// The latest of them that happened.
-    happened: Option<u64>,
+    committed: Option<u64>,
     /// The change by which this process took the gateway's id.
     joined: Revision,
 }
 
 /// The state of these keys after a change has happened.
-pub(super) struct Mark {
+pub(super) struct PendingChange {
     head: Head,
     number: u64,
     last: String,
@@ -108,7 +108,7 @@ impl Shared {
     ///
     /// [`SavedError::Taken`] while another process serves as it.
     pub(super) async fn join(store: &dyn StateStore, id: GatewayId, holder: Holder) -> Result<Self, SavedError> {
-        let claim = IdHold::Free(holder::vacancy(store, &id, &holder).await?);
+        let claim = IdHold::Free(holder::wait_until_free(store, &id, &holder).await?);
         Ok(Self {
             id,
             holder,
@@ -119,7 +119,7 @@ impl Shared {
             known: BTreeMap::new(),
             forgotten: None,
             tried: 0,
-            happened: None,
+            committed: None,
             joined: Revision::default(),
         })
     }
@@ -163,10 +163,10 @@ impl Shared {
     }
 
     /// Turns `txn` into the change that follows the latest known one.
-    pub(super) fn mark(&mut self, txn: Txn) -> (Txn, Mark) {
+    pub(super) fn mark(&mut self, txn: Txn) -> (Txn, PendingChange) {
         self.tried += 1;
         let format = self.known.values().copied().min().unwrap_or(FORMAT).min(FORMAT);
-        let mark = Mark {
+        let mark = PendingChange {
             head: Head { seq: self.seq() + 1, by: self.id.clone(), at: Timestamp::now(), format },
             number: self.tried,
             last: format!("{}.{}", self.holder.process(), self.tried),
@@ -198,9 +198,14 @@ impl Shared {
     ///
     /// [`StoreError::Conflict`] when another change came first, [`StoreError::OutcomeUnknown`] when the outcome can't
     /// be determined; after any other error it did not happen.
-    pub(super) async fn send(&self, store: &dyn StateStore, txn: &Txn, mark: &Mark) -> Result<Revision, StoreError> {
+    pub(super) async fn send(
+        &self,
+        store: &dyn StateStore,
+        txn: &Txn,
+        mark: &PendingChange,
+    ) -> Result<Revision, StoreError> {
         let mut unknown = None;
-        for _ in 0..SENDS {
+        for _ in 0..MAX_SENDS {
             match store.commit(txn.clone()).await {
                 Ok(revision) => return Ok(revision),
                 Err(error @ StoreError::OutcomeUnknown { .. }) => unknown = Some(error),
@@ -222,7 +227,7 @@ impl Shared {
     }
 
     /// Records that the change of `mark` happened with `revision`.
-    pub(super) fn happened(&mut self, mark: Mark, revision: Revision) {
+    pub(super) fn committed(&mut self, mark: PendingChange, revision: Revision) {
         self.head = Some((mark.head, revision));
         if self.claim != IdHold::Held {
             self.joined = revision;
@@ -233,7 +238,7 @@ impl Shared {
         }
         self.claim = IdHold::Held;
         self.config_in_force.clone_from(&self.config);
-        self.happened = Some(mark.number);
+        self.committed = Some(mark.number);
     }
 
     /// The same gateway, updated from `entries`.
@@ -245,7 +250,7 @@ impl Shared {
     /// an unreadable value.
     pub(super) fn read(&self, entries: &[Entry]) -> Result<Self, SavedError> {
         let claim = IdHold::Free(ExpectedRevision::Absent);
-        let mut shared = Self { claim, head: None, known: BTreeMap::new(), happened: None, ..self.clone() };
+        let mut shared = Self { claim, head: None, known: BTreeMap::new(), committed: None, ..self.clone() };
         shared.config_in_force = Bytes::new();
         if let Some(entry) = entries.iter().find(|entry| entry.key.as_str() == HEAD) {
             let head: Head = SavedError::read(entry)?;
@@ -264,7 +269,7 @@ impl Shared {
                 shared.known.insert(id, SavedError::read::<KnownGateway>(entry)?.format);
             } else if let Some(text) = key.strip_prefix(LAST) {
                 if text == self.id.as_str() {
-                    shared.happened = self.number_of(value);
+                    shared.committed = self.number_of(value);
                 }
             } else if key.strip_prefix(HOLDERS) == Some(self.id.as_str()) {
                 let holder: Holder = SavedError::read(entry)?;
@@ -281,7 +286,7 @@ impl Shared {
         let revision = |of: &Self| of.head.as_ref().map(|(_, at)| *at);
         // When another gateway forgot this one, it also deleted this one's latest change.
         let was_forgotten = self.knows(&self.id) && !shared.knows(&self.id);
-        let is_missing = shared.happened < self.happened && !was_forgotten;
+        let is_missing = shared.committed < self.committed && !was_forgotten;
         if shared.seq() < self.seq() || revision(&shared) < revision(self) || is_missing {
             return Err(SavedError::Lost { seen: self.seq(), found: shared.seq() });
         }

@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::draft::ec2::NewEndpoint;
+use super::draft::ec2::NewInterfaceEndpoint;
 use super::store::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn, Watch};
 use super::*;
 use crate::config;
 use crate::model::{DrainReason, IpAddressType, VpceId};
-use crate::plan::{Changes, Gate, Listener};
+use crate::plan::{Changes, Listener, ListenerAccess};
 
 /// The gateways of a test.
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -100,7 +100,7 @@ struct Ports {
 }
 
 fn open_port(listener: &Listener) -> Option<OpenPort> {
-    let is_private = matches!(listener.gate, Gate::Endpoint(_));
+    let is_private = matches!(listener.access, ListenerAccess::Endpoint(_));
     is_private.then(|| (listener.group.service.clone(), listener.group.target.clone(), listener.address.port()))
 }
 
@@ -193,7 +193,7 @@ impl Gateway {
         let vpc = desired.vpcs.values().next().unwrap();
         let service = desired.projects[0].services[0].name();
         let subnet = vpc.subnets.keys().next().unwrap().clone();
-        let new = NewEndpoint {
+        let new = NewInterfaceEndpoint {
             vpc: vpc.id.clone(),
             service,
             subnets: vec![(subnet, Vec::new())],
@@ -219,7 +219,7 @@ impl Gateway {
 /// The saved state.
 async fn saved(store: &Arc<dyn StateStore>) -> (PortAllocations, Inventory, u64) {
     let reader = Shared::join(&**store, "reader".parse().unwrap(), Holder::new(None, None)).await.expect("it is free");
-    let (_, loaded) = Saved::load(Arc::clone(store), Some(reader)).await.expect("readable");
+    let (_, loaded) = SavedState::load(Arc::clone(store), Some(reader)).await.expect("readable");
     let base = Inventory::from_config(&config::quickstart().desired);
     let head = store.range("head").await.unwrap().entries;
     let head: serde_json::Value = serde_json::from_slice(&head[0].value).unwrap();
@@ -257,7 +257,8 @@ async fn caught_up(store: &Arc<dyn StateStore>, gateways: &[Gateway]) {
         let view = |gateway: &Gateway| {
             let snapshot = gateway.control.snapshot();
             let targets = snapshot.targets.iter().map(|view| (view.service.clone(), view.id.clone(), view.port));
-            let endpoints = snapshot.endpoints.iter().map(|(id, gate)| (id.clone(), gate.state)).collect::<Vec<_>>();
+            let endpoints =
+                snapshot.endpoints.iter().map(|(id, access)| (id.clone(), access.state)).collect::<Vec<_>>();
             (targets.collect::<Vec<_>>(), endpoints)
         };
         gateways.iter().map(view).collect::<Vec<_>>()

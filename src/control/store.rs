@@ -245,7 +245,7 @@ pub enum OpenError {
          the last change, if it is there), or move the file away to start with an empty state (targets may then get other \
          ports)",
         path.display(),
-        file::beside(path, ".bak").display()
+        file::with_suffix(path, ".bak").display()
     )]
     Refused {
         /// The file.

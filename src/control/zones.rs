@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::draft::EditError;
 use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
-use super::overrides::Shift;
-use super::owner::{ChangeError, Command, Owner, RETRY};
+use super::overrides::ZonalShift;
+use super::owner::{ChangeError, Command, Owner, RETRY_DELAY};
 use super::plane::Plane;
 use crate::model::{TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, ZoneView};
@@ -46,7 +46,7 @@ impl<P: Plane> Owner<P> {
                 let since = overrides.shifts.get(&key).map_or(now, |shift| shift.since);
                 let expires = lasts.map(|lasts| now.plus(lasts));
                 let (service, zone) = key.clone();
-                overrides.shifts.insert(key, Shift { service, zone, since, expires, epoch: 0 });
+                overrides.shifts.insert(key, ZonalShift { service, zone, since, expires, epoch: 0 });
             }
         }
         if !found {
@@ -74,8 +74,8 @@ impl<P: Plane> Owner<P> {
             shift.epoch = self.epoch;
             due.extend(shift.expires.map(|end| (end, shift.clone())));
         }
-        for (end, Shift { service, zone, epoch, .. }) in due {
-            self.later(now.until(end), Command::ShiftEnds { service, zone, epoch });
+        for (end, ZonalShift { service, zone, epoch, .. }) in due {
+            self.send_after(now.until(end), Command::ShiftEnds { service, zone, epoch });
         }
     }
 
@@ -89,7 +89,7 @@ impl<P: Plane> Owner<P> {
             overrides.shifts.remove(&key);
             if !self.set_overrides_or_log(overrides).await {
                 let (service, zone) = key;
-                self.later(RETRY, Command::ShiftEnds { service, zone, epoch });
+                self.send_after(RETRY_DELAY, Command::ShiftEnds { service, zone, epoch });
             }
         }
     }

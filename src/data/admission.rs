@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::model::{CidrSet, EndpointState, ListenerPort, Origin, Refusal};
-use crate::plan::{EndpointGate, Gate, Listener};
+use crate::plan::{EndpointAccess, Listener, ListenerAccess};
 
 /// Decides whether a connection from `client` to `listener` is admitted, and returns its origin.
 ///
@@ -15,9 +15,9 @@ use crate::plan::{EndpointGate, Gate, Listener};
 /// The one [`Refusal`] that applies first.
 pub(crate) fn admit(listener: &Listener, client: SocketAddr, service_side: &CidrSet) -> Result<Origin, Refusal> {
     let source = client.ip().to_canonical();
-    match &listener.gate {
-        Gate::Endpoint(endpoint) => admit_private(endpoint, listener.address, source, service_side),
-        Gate::Public { access_list } => {
+    match &listener.access {
+        ListenerAccess::Endpoint(endpoint) => admit_private(endpoint, listener.address, source, service_side),
+        ListenerAccess::Public { access_list } => {
             if service_side.contains(source) {
                 Err(Refusal::OneWay)
             } else if access_list.contains(source) {
@@ -35,7 +35,7 @@ pub(crate) fn admit(listener: &Listener, client: SocketAddr, service_side: &Cidr
 ///
 /// The one [`Refusal`] that applies first.
 pub(crate) fn admit_private(
-    endpoint: &EndpointGate,
+    endpoint: &EndpointAccess,
     address: SocketAddr,
     source: IpAddr,
     service_side: &CidrSet,
@@ -52,7 +52,7 @@ pub(crate) fn admit_private(
 
 /// The ingress rules of the endpoint's groups must allow the client; if the client has security groups,
 /// their egress rules must allow the endpoint.
-fn passes_groups(endpoint: &EndpointGate, address: SocketAddr, source: IpAddr) -> bool {
+fn passes_groups(endpoint: &EndpointAccess, address: SocketAddr, source: IpAddr) -> bool {
     let Ok(port) = ListenerPort::try_from(address.port()) else { return false };
     let lets_in = endpoint.rules.ingress.iter().any(|rule| rule.ports.contains(port) && rule.cidrs.contains(source));
     let mut carried = endpoint.rules.clients.iter().filter(|group| group.members.contains(source)).peekable();

@@ -115,7 +115,7 @@ pub(crate) struct Backoff(Duration);
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(50);
-    const LONGEST: Duration = Duration::from_secs(1);
+    const MAX_DELAY: Duration = Duration::from_secs(1);
 
     pub(crate) const fn new() -> Self {
         Self(Self::FIRST)
@@ -124,7 +124,7 @@ impl Backoff {
     /// The next delay.
     pub(crate) fn next(&mut self) -> Duration {
         let wait = self.0;
-        self.0 = (wait * 2).min(Self::LONGEST);
+        self.0 = (wait * 2).min(Self::MAX_DELAY);
         wait
     }
 

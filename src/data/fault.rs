@@ -26,11 +26,11 @@ impl LiveFault {
     /// Decides by the fault's share whether the next flow gets it.
     fn draw(&self) -> Option<FlowFault> {
         let n = self.seen.fetch_add(1, Ordering::Relaxed);
-        if !self.fault.share.holds(self.fault.lot(n)) {
+        if !self.fault.share.includes(self.fault.random_for(n)) {
             return None;
         }
         self.affected.fetch_add(1, Ordering::Relaxed);
-        Some(FlowFault { fault: Arc::clone(&self.fault), lot: self.fault.lot(!n) })
+        Some(FlowFault { fault: Arc::clone(&self.fault), lot: self.fault.random_for(!n) })
     }
 }
 

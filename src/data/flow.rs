@@ -31,7 +31,7 @@ use super::socket::Socket;
 use super::table::{FlowOrder, FlowRecord};
 use super::{admission, proxy_protocol, refusal, target_select};
 use crate::model::{ConnectError, FlowEnd, Refusal, Side};
-use crate::plan::Gate;
+use crate::plan::ListenerAccess;
 
 /// How long the sockets of an expired flow are kept, so that later bytes are answered with RST. A load balancer needs
 /// no sockets for this; here each flow holds two descriptors, hence the limit.
@@ -199,9 +199,9 @@ async fn connect_target(flow: &FlowGuard, spare: Option<SpareSocket>) -> Result<
 
 /// Sends the PROXY protocol header; false if the target's socket has failed.
 fn send_proxy_header(record: &FlowRecord, target: &Socket) -> bool {
-    let vpce = match &record.listener.gate {
-        Gate::Endpoint(endpoint) => Some(&endpoint.id),
-        Gate::Public { .. } => None,
+    let vpce = match &record.listener.access {
+        ListenerAccess::Endpoint(endpoint) => Some(&endpoint.id),
+        ListenerAccess::Public { .. } => None,
     };
     let header = proxy_protocol::encode(record.client, record.listener.address, vpce);
     // The send buffer is empty, so the whole header fits. `MORE` lets the header and the first payload share a segment.

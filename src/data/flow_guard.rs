@@ -69,7 +69,7 @@ impl FlowGuard {
         {            flow.id = %record.id,
                     client.addr = %record.client,
                     origin = record.origin.label(),
-                    endpoint.id = record.listener.gate.label(),
+                    endpoint.id = record.listener.access.label(),
                     listener.port = record.listener.address.port(),
                     target.id = %record.listener.group.target,
                     target.addr = %member.address,

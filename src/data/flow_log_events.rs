@@ -8,7 +8,7 @@ use super::sock_diag::SockDiag;
 use super::table::FlowRecord;
 use crate::flowlog::{EndedFlow, OpenFlow, Packets, RefusedFlow};
 use crate::model::{FlowEnd, Refusal};
-use crate::plan::{EndpointGate, Gate, Listener};
+use crate::plan::{EndpointAccess, Listener, ListenerAccess};
 
 /// The event of a flow that ended after `age`.
 pub(super) fn ended(record: &FlowRecord, age: Duration, diag: Option<&SockDiag>, end: FlowEnd) -> EndedFlow {
@@ -16,7 +16,7 @@ pub(super) fn ended(record: &FlowRecord, age: Duration, diag: Option<&SockDiag>,
         id: record.id,
         client: record.client,
         local: record.listener.address,
-        gate: gate(&record.listener),
+        access: access(&record.listener),
         origin: record.origin,
         target: record.listener.group.target.clone(),
         target_address: record.member().address,
@@ -34,7 +34,7 @@ pub(super) fn refused(listener: &Listener, client: SocketAddr, refusal: Refusal)
     RefusedFlow {
         client,
         local: listener.address,
-        gate: gate(listener),
+        access: access(listener),
         target: listener.group.target.clone(),
         at: SystemTime::now(),
         refusal,
@@ -47,7 +47,7 @@ pub(super) fn open(record: &FlowRecord, diag: Option<&SockDiag>) -> Option<OpenF
         id: record.id,
         client: record.client,
         local: record.listener.address,
-        gate: gate(&record.listener)?,
+        access: access(&record.listener)?,
         origin: record.origin,
         opened: record.opened,
         bytes_to_target: record.bytes_to_target(),
@@ -56,10 +56,10 @@ pub(super) fn open(record: &FlowRecord, diag: Option<&SockDiag>) -> Option<OpenF
     })
 }
 
-fn gate(listener: &Listener) -> Option<Arc<EndpointGate>> {
-    match &listener.gate {
-        Gate::Endpoint(gate) => Some(Arc::clone(gate)),
-        Gate::Public { .. } => None,
+fn access(listener: &Listener) -> Option<Arc<EndpointAccess>> {
+    match &listener.access {
+        ListenerAccess::Endpoint(access) => Some(Arc::clone(access)),
+        ListenerAccess::Public { .. } => None,
     }
 }
 

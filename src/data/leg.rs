@@ -16,16 +16,16 @@ pub(crate) trait Leg {
     }
 
     /// Reads available bytes; 0 means end of stream.
-    fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
 
     /// Writes as many bytes as the peer accepts.
-    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    fn poll_transmit(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
     /// Shuts down writing.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Flushes bytes that the leg buffers, as a TLS stream does. Ready when nothing is buffered.
-    fn poll_push(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_drain(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 }
@@ -35,13 +35,13 @@ pub(crate) trait Leg {
 pub(crate) struct Streamed<S>(pub(crate) S);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Leg for Streamed<S> {
-    fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.0).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
-    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_transmit(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
@@ -49,7 +49,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Leg for Streamed<S> {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
 
-    fn poll_push(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_flush(cx)
     }
 }

@@ -29,12 +29,12 @@ use crate::plan::{Listener, ListenerMode};
 
 /// A listener's address cannot be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot bind listener `{target}` of {gate} to {address}{hint}")]
+#[error("cannot bind listener `{target}` of {access} to {address}{hint}")]
 pub struct ListenerBindError {
     /// The address.
     pub address: SocketAddr,
     target: String,
-    gate: String,
+    access: String,
     hint: &'static str,
     #[source]
     source: io::Error,
@@ -50,7 +50,7 @@ impl ListenerBindError {
         Self {
             address: listener.address,
             target: listener.group.target.to_string(),
-            gate: listener.gate.label().to_owned(),
+            access: listener.access.label().to_owned(),
             hint,
             source,
         }

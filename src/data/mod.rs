@@ -64,7 +64,7 @@ use crate::flowlog::{FlowLog, OpenFlow};
 use crate::lifecycle::{Alarm, Losses};
 use crate::limits::{Connections, Refusals, Shares, budget};
 use crate::model::{CidrSet, ConnectError, DrainReason, FlowId, TargetId, VpceServiceId};
-use crate::plan::{Gate, Listener, Member};
+use crate::plan::{Listener, ListenerAccess, Member};
 
 /// Settings of the data plane.
 #[derive(Debug, Clone)]
@@ -449,7 +449,7 @@ impl DataPlane {
     #[must_use]
     pub fn open_for_flow_log(&self) -> Vec<OpenFlow> {
         let diag = sock_diag::SockDiag::open().ok();
-        let flows = self.state.table.select(|flow| matches!(flow.listener.gate, Gate::Endpoint(_)));
+        let flows = self.state.table.select(|flow| matches!(flow.listener.access, ListenerAccess::Endpoint(_)));
         flows.iter().filter_map(|flow| flow_log_events::open(flow, diag.as_ref())).collect()
     }
 
@@ -480,8 +480,8 @@ impl DataPlane {
 
     /// Runs `how` on the first worker's thread.
     #[cfg(test)]
-    pub(crate) fn misbehave(&self, how: impl FnOnce() + Send + 'static) {
-        let _ = self.workers[0].send(WorkerCommand::Misbehave(Box::new(how)));
+    pub(crate) fn run_on_worker(&self, how: impl FnOnce() + Send + 'static) {
+        let _ = self.workers[0].send(WorkerCommand::Run(Box::new(how)));
     }
 
     fn route_of(&self, listener: &Arc<Listener>) -> ListenerRoute {
@@ -548,7 +548,7 @@ mod tests {
         let (losses, mut lost) = mpsc::unbounded_channel();
         let backend = "127.1.0.11:9".parse().expect("an address");
         let (plane, _) = one_worker(backend, "127.0.30.194", losses);
-        plane.misbehave(|| panic!("as asked"));
+        plane.run_on_worker(|| panic!("as asked"));
         assert_eq!(lost.recv().await.as_deref(), Some("flow thread 0 panicked"));
         plane.stop();
         assert!(lost.try_recv().is_err(), "a stopped worker is not reported");
@@ -568,7 +568,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         let (go_on, wait) = std::sync::mpsc::channel::<()>();
-        plane.misbehave(move || {
+        plane.run_on_worker(move || {
             let _ = wait.recv();
         });
         plane.drain(plane.all_open(), Duration::from_secs(1), Some(DrainReason::Killed)).await;

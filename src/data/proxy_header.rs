@@ -30,7 +30,7 @@ pub(crate) async fn read_proxy_header(mut connection: &Socket, peer: SocketAddr)
             Parsed::Incomplete => {
                 let from = bytes.len();
                 bytes.resize(from + missing(&bytes), 0);
-                let taken = poll_fn(|cx| connection.poll_take(cx, &mut bytes[from..])).await.ok()?;
+                let taken = poll_fn(|cx| connection.poll_recv(cx, &mut bytes[from..])).await.ok()?;
                 if taken == 0 {
                     return None;
                 }

@@ -30,7 +30,7 @@ pub(crate) fn record(ctx: &WorkerContext, route: &ListenerRoute, client: SocketA
     tracing::info!(
             target: "access",
     {        client.addr = %client,
-            endpoint.id = route.listener.gate.label(),
+            endpoint.id = route.listener.access.label(),
             listener.port = route.listener.address.port(),
             target.id = %route.listener.group.target,
             refusal = refusal.label() },
@@ -69,7 +69,7 @@ pub(crate) async fn discard_input(ctx: &WorkerContext, mut client: &Socket, read
     poll_fn(|cx| {
         loop {
             let budget = ready!(poll_proceed(cx));
-            let n = ready!(client.poll_take(cx, &mut ctx.buffers.scratch.read()));
+            let n = ready!(client.poll_recv(cx, &mut ctx.buffers.scratch.read()));
             budget.made_progress();
             match n {
                 Ok(0) => return Poll::Ready(true),

@@ -124,8 +124,8 @@ impl Relay {
         if let Poll::Ready(Err(failed)) = down {
             return Poll::Ready(Err(failed));
         }
-        let target_has_all = target.poll_push(cx).map_err(|error| RelayError { side: Side::Target, error })?;
-        let client_has_all = client.poll_push(cx).map_err(|error| RelayError { side: Side::Client, error })?;
+        let target_has_all = target.poll_drain(cx).map_err(|error| RelayError { side: Side::Target, error })?;
+        let client_has_all = client.poll_drain(cx).map_err(|error| RelayError { side: Side::Client, error })?;
         if up.is_ready() && down.is_ready() && target_has_all.is_ready() && client_has_all.is_ready() {
             Poll::Ready(Ok(()))
         } else {
@@ -226,7 +226,7 @@ impl Transfer {
             match &mut self.state {
                 TransferState::Copying { bulky } => {
                     let mut scratch = buffers.scratch.read();
-                    let n = ready!(source.poll_take(cx, &mut scratch)).map_err(|e| (FailedEnd::Source, e))?;
+                    let n = ready!(source.poll_recv(cx, &mut scratch)).map_err(|e| (FailedEnd::Source, e))?;
                     let bytes = &scratch[..n];
                     if bytes.is_empty() {
                         self.state = TransferState::Closing;
@@ -234,7 +234,7 @@ impl Transfer {
                     }
                     *bulky = if bytes.len() >= BULKY { *bulky + 1 } else { 0 };
                     let splice_next = *bulky >= BULKY_READS;
-                    let taken = match sink.poll_give(cx, bytes) {
+                    let taken = match sink.poll_transmit(cx, bytes) {
                         Poll::Ready(taken) => taken.map_err(|e| (FailedEnd::Sink, e))?,
                         Poll::Pending => 0,
                     };
@@ -246,7 +246,7 @@ impl Transfer {
                     }
                 }
                 TransferState::Flushing(unsent) => {
-                    let taken = ready!(sink.poll_give(cx, unsent.rest()));
+                    let taken = ready!(sink.poll_transmit(cx, unsent.rest()));
                     let taken = taken.map_err(|e| (FailedEnd::Sink, e))?;
                     if taken == 0 {
                         return Poll::Ready(Err((FailedEnd::Sink, io::ErrorKind::WriteZero.into())));

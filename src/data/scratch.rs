@@ -4,7 +4,7 @@
 use std::cell::{RefCell, RefMut};
 
 /// Spare buffers that a worker keeps; more are freed.
-const MOST_SPARE_BUFFERS: usize = 64;
+const MAX_SPARE_BUFFERS: usize = 64;
 
 /// Bytes that a peer has not accepted yet.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Scratch {
     /// Returns a buffer to the pool.
     pub(crate) fn give_back(&self, unsent: Unsent) {
         let mut spare = self.spare.borrow_mut();
-        if spare.len() < MOST_SPARE_BUFFERS {
+        if spare.len() < MAX_SPARE_BUFFERS {
             let mut buffer = unsent.bytes;
             buffer.clear();
             spare.push(buffer);

@@ -23,7 +23,7 @@ const BURST: Duration = Duration::from_millis(10);
 /// Delayed bytes in one direction of a flow at which its source is no longer read.
 const LATE_BYTES: usize = 4 << 20;
 /// Maximum bytes of one read from a shaped leg.
-const MOST_AT_ONCE: usize = 64 << 10;
+const MAX_AT_ONCE: usize = 64 << 10;
 
 /// A token bucket, shared by all flows that hold it.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Bucket {
     /// The number of bytes that may pass at a time: one burst, so that the traffic stays smooth.
     fn portion(&self) -> usize {
         let burst = u128::from(self.bytes_per_second) * BURST.as_nanos() / 1_000_000_000;
-        usize::try_from(burst).unwrap_or(usize::MAX).clamp(1, MOST_AT_ONCE)
+        usize::try_from(burst).unwrap_or(usize::MAX).clamp(1, MAX_AT_ONCE)
     }
 }
 
@@ -144,7 +144,7 @@ impl ShapedLeg<'_> {
     /// The number of bytes that may pass now; `Pending` if none.
     fn poll_allowance(&mut self, wanted: usize) -> Poll<usize> {
         let shape = &self.shaped.shape;
-        let mut most = wanted.min(MOST_AT_ONCE);
+        let mut most = wanted.min(MAX_AT_ONCE);
         if let Some(budget) = &shape.budget {
             most = most.min(usize::try_from(budget.get()).unwrap_or(usize::MAX));
             if most == 0 {
@@ -172,8 +172,8 @@ impl ShapedLeg<'_> {
         let ShaperState { shape, late, late_bytes, fin, last_due, .. } = &mut *self.shaped;
         let Some(latency) = &mut shape.latency else { return Ok(()) };
         while fin.is_none() && *late_bytes < LATE_BYTES && self.socket.poll_readable(cx).is_ready() {
-            let mut bytes = vec![0; MOST_AT_ONCE];
-            let Poll::Ready(n) = self.socket.poll_take(cx, &mut bytes)? else { break };
+            let mut bytes = vec![0; MAX_AT_ONCE];
+            let Poll::Ready(n) = self.socket.poll_recv(cx, &mut bytes)? else { break };
             // Never earlier than the bytes before, to keep the order.
             let due = (Instant::now() + latency.next()).max(last_due.unwrap_or_else(Instant::now));
             *last_due = Some(due);
@@ -206,11 +206,11 @@ impl ShapedLeg<'_> {
 }
 
 impl Leg for ShapedLeg<'_> {
-    fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.take_in(cx)?;
         let allowed = ready!(self.poll_allowance(buffer.len()));
         let n = if self.shaped.shape.latency.is_none() {
-            ready!(self.socket.poll_take(cx, &mut buffer[..allowed]))?
+            ready!(self.socket.poll_recv(cx, &mut buffer[..allowed]))?
         } else {
             ready!(self.poll_due(buffer, allowed))
         };
@@ -218,8 +218,8 @@ impl Leg for ShapedLeg<'_> {
         Poll::Ready(Ok(n))
     }
 
-    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.socket.poll_give(cx, bytes)
+    fn poll_transmit(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.socket.poll_transmit(cx, bytes)
     }
 
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -277,7 +277,7 @@ mod tests {
                 .poll_with_wake_ups(|cx, wake_at| {
                     let mut leg = ShapedLeg { socket: &far, shaped: &mut shaped, wake_at };
                     loop {
-                        match ready!(leg.poll_take(cx, &mut buffer)).expect("read") {
+                        match ready!(leg.poll_recv(cx, &mut buffer)).expect("read") {
                             0 => return Poll::Ready(()),
                             n => got.extend_from_slice(&buffer[..n]),
                         }

@@ -194,11 +194,11 @@ impl Leg for &Socket {
         Some(self)
     }
 
-    fn poll_take(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_recv(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.poll_read(cx, buffer.len(), |fd| recv(fd, &mut *buffer, RecvFlags::empty()).map(|(n, _)| n))
     }
 
-    fn poll_give(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_transmit(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write(cx, bytes.len(), |fd| send(fd, bytes, SendFlags::NOSIGNAL))
     }
 
@@ -219,7 +219,7 @@ mod tests {
     async fn read_all(socket: &Socket, buffer: &mut [u8]) -> io::Result<Vec<u8>> {
         let mut got = Vec::new();
         loop {
-            match poll_fn(|cx| (&*socket).poll_take(cx, buffer)).await? {
+            match poll_fn(|cx| (&*socket).poll_recv(cx, buffer)).await? {
                 0 => return Ok(got),
                 n => got.extend_from_slice(&buffer[..n]),
             }
@@ -236,7 +236,7 @@ mod tests {
             near.write_all(b"def").expect("sent");
             let (mut got, mut buffer) = (Vec::new(), [0; 64]);
             while got != b"abcdef" {
-                let n = poll_fn(|cx| (&far).poll_take(cx, &mut buffer)).await.expect("read");
+                let n = poll_fn(|cx| (&far).poll_recv(cx, &mut buffer)).await.expect("read");
                 got.extend_from_slice(&buffer[..n]);
             }
         });

@@ -25,7 +25,7 @@ use crate::plan::{Listener, TargetGroup};
 pub(crate) type AllTotals = BTreeMap<(String, String), AddressTotals>;
 
 /// A target process: load balancer, addressable target, member.
-pub(crate) type MemberKey = (VpceServiceId, TargetId, String);
+pub(crate) type MemberId = (VpceServiceId, TargetId, String);
 
 /// Events of the data plane for other modules.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub(crate) struct DataPlaneState {
     pub(crate) sources: SourceCounts,
     workers: usize,
     series: Mutex<SeriesTable>,
-    flows_of_members: Mutex<HashMap<MemberKey, Arc<AtomicUsize>>>,
+    flows_of_members: Mutex<HashMap<MemberId, Arc<AtomicUsize>>>,
     faults: Mutex<HashMap<String, LiveFault>>,
     caps: Mutex<HashMap<IpAddr, [Arc<Bucket>; 2]>>,
     /// Sources on the service's side, which every listener refuses.
@@ -105,7 +105,7 @@ impl DataPlaneState {
     /// The series of `listener`, which stays the same when its port moves or it is reopened.
     pub(crate) fn series(&self, listener: &Listener) -> Arc<Series> {
         let key = SeriesKey {
-            endpoint: listener.gate.label().to_owned(),
+            endpoint: listener.access.label().to_owned(),
             zone: listener.zone.to_string(),
             target: listener.group.target.to_string(),
         };
@@ -199,7 +199,7 @@ impl DataPlaneState {
     }
 
     /// The number of flows of each member.
-    pub(crate) fn flows_by_member(&self) -> BTreeMap<MemberKey, usize> {
+    pub(crate) fn flows_by_member(&self) -> BTreeMap<MemberId, usize> {
         let flows = self.flows_of_members.lock().unwrap_or_else(PoisonError::into_inner);
         flows.iter().map(|(member, flows)| (member.clone(), flows.load(Ordering::Relaxed))).collect()
     }

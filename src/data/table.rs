@@ -275,7 +275,7 @@ impl From<&FlowRecord> for FlowView {
             protocol: "tcp",
             client: record.client,
             origin: record.origin,
-            endpoint: record.listener.gate.label().to_owned(),
+            endpoint: record.listener.access.label().to_owned(),
             listener: record.listener.address,
             target: record.listener.group.target.to_string(),
             member: member.name.clone(),

@@ -25,7 +25,7 @@ pub(crate) enum WorkerCommand {
     Stop,
     /// Run this instead: panic or block.
     #[cfg(test)]
-    Misbehave(Box<dyn FnOnce() + Send>),
+    Run(Box<dyn FnOnce() + Send>),
 }
 
 /// Runs a worker on the current thread until it is stopped. `started` receives whether it started.
@@ -74,7 +74,7 @@ async fn work(ctx: &Rc<WorkerContext>, mut commands: mpsc::UnboundedReceiver<Wor
                 }
                 Some(WorkerCommand::Stop) | None => return,
                 #[cfg(test)]
-                Some(WorkerCommand::Misbehave(how)) => how(),
+                Some(WorkerCommand::Run(how)) => how(),
             },
             tick = ctx.clock.next_tick() => {
                 check_silent_flows(ctx, tick.expect("a timerfd can be read"));

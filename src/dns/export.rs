@@ -162,12 +162,12 @@ fn octal(byte: u8) -> String {
 #[serde(rename_all = "PascalCase")]
 struct ChangeBatch {
     comment: String,
-    changes: Vec<Change>,
+    changes: Vec<RecordChange>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Change {
+struct RecordChange {
     action: &'static str,
     resource_record_set: ResourceRecordSet,
 }
@@ -197,7 +197,7 @@ fn change_batch(found: ViewZone<'_>, options: &DnsOptions) -> Option<String> {
             let resource_records = values.into_iter().map(|value| ResourceRecord { value }).collect();
             let name = format!("{owner}.");
             let set = ResourceRecordSet { name, r#type: kind, ttl: options.ttl_seconds(), resource_records };
-            changes.push(Change { action: "UPSERT", resource_record_set: set });
+            changes.push(RecordChange { action: "UPSERT", resource_record_set: set });
         }
     }
     if changes.is_empty() {

@@ -13,7 +13,7 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 
 use super::forward::{ForwardOutcome, Forwarder};
-use super::message::{Content, ParsedQuestion, Reply, read, wire_name};
+use super::message::{Content, ParsedQuestion, WireReply, read, wire_name};
 use super::rotation::Rotation;
 use super::view::choose;
 use super::{Answer, DnsMetrics, DnsOptions, Rcode, RecordOwner, ViewKind, answer};
@@ -137,7 +137,7 @@ impl HandlerState {
             seen != ViewKind::None && fault.clients.as_ref().is_none_or(|clients| clients.contains(source))
         };
         view.faults.iter().filter(matches).find_map(|DnsFault { fault, answer, .. }| {
-            let is_affected = fault.share.holds(fault.lot(self.count(fault)));
+            let is_affected = fault.share.includes(fault.random_for(self.count(fault)));
             is_affected.then(|| {
                 self.metrics.failed(*answer);
                 (seen, *answer)
@@ -163,7 +163,7 @@ impl RequestHandler for Handler {
         // Replies are not answered: two servers could answer each other without end.
         let is_query = request.metadata.message_type == MessageType::Query;
         if is_query && let Some(content) = self.0.content(request).await {
-            let reply = Reply::new(request, content);
+            let reply = WireReply::new(request, content);
             // The library would log two lines for every answer.
             let sending = responses.send_response(reply.message()).with_subscriber(Dispatch::none());
             match sending.await {

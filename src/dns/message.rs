@@ -113,14 +113,14 @@ pub(super) type Message<'r> =
 
 /// A reply that fits its transport.
 #[derive(Debug)]
-pub(super) struct Reply<'r> {
+pub(super) struct WireReply<'r> {
     queries: &'r Queries,
     metadata: Metadata,
     edns: Option<Edns>,
     content: Content,
 }
 
-impl<'r> Reply<'r> {
+impl<'r> WireReply<'r> {
     /// The reply to `request`.
     ///
     /// It looks like a recursive resolver's: RA set, AA not (`nslookup` prints *Non-authoritative answer*); DO is never
@@ -192,7 +192,7 @@ pub fn reply(message: &[u8], source: SocketAddr, view: &DnsView, options: &DnsOp
         Err((_, code)) => Content::error(code),
         Ok(asked) => Content::of(&answer(&asked.question(), source.ip(), view, options, 0), asked.query.name()),
     };
-    let reply = Reply::new(&request, content);
+    let reply = WireReply::new(&request, content);
     let mut bytes = Vec::new();
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_max_size(reply.edns.as_ref().map_or(PLAIN_UDP_PAYLOAD, Edns::max_payload));

@@ -63,7 +63,7 @@ impl DnsMetrics {
                         Label::from_static_parts("type", kind.label()),
                         Label::from_static_parts("rcode", code.label()),
                     ];
-                    let counter = if happens(view, kind, code) { counter(QUERIES, labels) } else { Counter::noop() };
+                    let counter = if can_occur(view, kind, code) { counter(QUERIES, labels) } else { Counter::noop() };
                     queries.push(counter);
                 }
             }
@@ -80,7 +80,7 @@ impl DnsMetrics {
 
     /// Counts one answer.
     pub(super) fn answered(&self, view: ViewKind, kind: QueryType, code: Rcode) {
-        debug_assert!(happens(view, kind, code), "{view:?} {kind:?} {code:?} has no counter");
+        debug_assert!(can_occur(view, kind, code), "{view:?} {kind:?} {code:?} has no counter");
         let index = (view as usize * QueryType::ALL.len() + kind as usize) * Rcode::ALL.len() + code as usize;
         self.queries[index].increment(1);
     }
@@ -98,7 +98,7 @@ impl DnsMetrics {
 }
 
 /// Whether such an answer can occur. Other series are not created.
-fn happens(view: ViewKind, kind: QueryType, code: Rcode) -> bool {
+fn can_occur(view: ViewKind, kind: QueryType, code: Rcode) -> bool {
     match code {
         // Returned before the question is known, so without view and type.
         Rcode::FormErr | Rcode::NotImp => view == ViewKind::None && kind == QueryType::Other,
@@ -119,7 +119,7 @@ mod tests {
         let metrics = DnsMetrics::new(registry.recorder());
         for view in ViewKind::ALL {
             for kind in QueryType::ALL {
-                for code in Rcode::ALL.into_iter().filter(|&code| happens(view, kind, code)) {
+                for code in Rcode::ALL.into_iter().filter(|&code| can_occur(view, kind, code)) {
                     metrics.answered(view, kind, code);
                 }
             }

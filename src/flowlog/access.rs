@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::event::{EndedFlow, RefusedFlow};
 use crate::model::Origin;
-use crate::plan::EndpointGate;
+use crate::plan::EndpointAccess;
 
 #[derive(Debug, Serialize)]
 struct Line<'a> {
@@ -63,8 +63,8 @@ pub(super) fn closed(flow: &EndedFlow) -> String {
         flow: Some(flow.id.to_string()),
         client: flow.client,
         origin: Some(flow.origin),
-        endpoint: endpoint(flow.gate.as_deref()),
-        zone: zone(flow.gate.as_deref(), flow.local),
+        endpoint: endpoint(flow.access.as_deref()),
+        zone: zone(flow.access.as_deref(), flow.local),
         listener: flow.local,
         target: flow.target.as_str(),
         outcome: AccessOutcome::Closed {
@@ -86,20 +86,20 @@ pub(super) fn refused(flow: &RefusedFlow) -> String {
         flow: None,
         client: flow.client,
         origin: None,
-        endpoint: endpoint(flow.gate.as_deref()),
-        zone: zone(flow.gate.as_deref(), flow.local),
+        endpoint: endpoint(flow.access.as_deref()),
+        zone: zone(flow.access.as_deref(), flow.local),
         listener: flow.local,
         target: flow.target.as_str(),
         outcome: AccessOutcome::Refused { refusal: flow.refusal.label() },
     })
 }
 
-fn endpoint(gate: Option<&EndpointGate>) -> &str {
-    gate.map_or("public", |gate| gate.id.as_str())
+fn endpoint(access: Option<&EndpointAccess>) -> &str {
+    access.map_or("public", |access| access.id.as_str())
 }
 
-fn zone(gate: Option<&EndpointGate>, local: SocketAddr) -> Option<&str> {
-    gate?.addresses.iter().find(|address| address.ip == local.ip()).map(|address| address.zone.as_str())
+fn zone(access: Option<&EndpointAccess>, local: SocketAddr) -> Option<&str> {
+    access?.addresses.iter().find(|address| address.ip == local.ip()).map(|address| address.zone.as_str())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 stay below 2^52")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::model::{EniId, FlowEnd, FlowId, Origin, Refusal, Region, SubnetId, TargetId, VpcId, VpceId, Zone};
-use crate::plan::EndpointGate;
+use crate::plan::EndpointAccess;
 
 /// Segments of the client's connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct EndedFlow {
     /// The address that the client connected to.
     pub local: SocketAddr,
     /// The endpoint; `None` on the public path.
-    pub gate: Option<Arc<EndpointGate>>,
+    pub access: Option<Arc<EndpointAccess>>,
     /// The origin of the client.
     pub origin: Origin,
     /// The addressable target.
@@ -55,7 +55,7 @@ pub struct RefusedFlow {
     /// The address that the client connected to.
     pub local: SocketAddr,
     /// The endpoint; `None` on the public path.
-    pub gate: Option<Arc<EndpointGate>>,
+    pub access: Option<Arc<EndpointAccess>>,
     /// The addressable target.
     pub target: TargetId,
     /// The time.
@@ -74,7 +74,7 @@ pub struct OpenFlow {
     /// The address that the client connected to.
     pub local: SocketAddr,
     /// Its endpoint.
-    pub gate: Arc<EndpointGate>,
+    pub access: Arc<EndpointAccess>,
     /// The origin of the client.
     pub origin: Origin,
     /// When it was admitted.
@@ -105,17 +105,17 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// The interface of `gate` with the address `ip`.
+    /// The interface of `access` with the address `ip`.
     #[must_use]
-    pub fn at(gate: &EndpointGate, ip: IpAddr) -> Option<Self> {
-        let address = gate.addresses.iter().find(|address| address.ip == ip)?;
+    pub fn at(access: &EndpointAccess, ip: IpAddr) -> Option<Self> {
+        let address = access.addresses.iter().find(|address| address.ip == ip)?;
         Some(Self {
             eni: address.eni.clone(),
             subnet: address.subnet.clone(),
-            vpc: gate.vpc.clone(),
+            vpc: access.vpc.clone(),
             zone: address.zone.clone(),
             ip,
-            endpoint: gate.id.clone(),
+            endpoint: access.id.clone(),
         })
     }
 

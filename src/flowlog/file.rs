@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::files;
 
 /// Longer than a header with all fields.
-const LONGEST_HEADER: u64 = 64 << 10;
+const MAX_HEADER_LENGTH: u64 = 64 << 10;
 
 /// A file of lines that is rotated at `most` bytes.
 #[derive(Debug)]
@@ -91,10 +91,10 @@ fn append(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
     Ok((BufWriter::new(file), written))
 }
 
-/// The first line without its newline, up to [`LONGEST_HEADER`].
+/// The first line without its newline, up to [`MAX_HEADER_LENGTH`].
 fn first_line(path: &Path) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    BufReader::new(File::open(path)?.take(LONGEST_HEADER)).read_until(b'\n', &mut line)?;
+    BufReader::new(File::open(path)?.take(MAX_HEADER_LENGTH)).read_until(b'\n', &mut line)?;
     line.pop_if(|last| *last == b'\n');
     Ok(line)
 }

@@ -8,10 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::event::{EndedFlow, Interface, OpenFlow, Packets, RefusedFlow};
 use super::record::{Action, Flow, FlowDirection, FlowLogRecord, LogStatus, flags};
 use crate::model::{ConnectError, FlowEnd, FlowId, Origin, Refusal, Side};
-use crate::plan::EndpointGate;
+use crate::plan::EndpointAccess;
 
 /// Maximum number of aggregated flows per window, some 20 MB; further ones are skipped.
-const MOST_FLOWS: usize = 65_536;
+const MAX_FLOWS: usize = 65_536;
 
 /// Payload of a full segment: 1500 bytes less the headers of IPv4 and TCP with timestamps.
 const SEGMENT: u64 = 1448;
@@ -26,7 +26,7 @@ struct FlowKey {
 
 #[derive(Debug)]
 struct FlowTotals {
-    gate: Arc<EndpointGate>,
+    access: Arc<EndpointAccess>,
     origin: Origin,
     first: SystemTime,
     last: SystemTime,
@@ -70,9 +70,9 @@ impl Window {
     /// Adds the traffic of an ended flow since the last window. Flows on the public path have no interface and are
     /// ignored.
     pub(super) fn ended(&mut self, flow: &EndedFlow) {
-        let Some(gate) = &flow.gate else { return };
+        let Some(access) = &flow.access else { return };
         let recorded = self.recorded.remove(&flow.id);
-        if self.ended_ids.len() < MOST_FLOWS {
+        if self.ended_ids.len() < MAX_FLOWS {
             self.ended_ids.insert(flow.id);
         }
         let mut marks = if recorded.is_none() { [flags::SYN, flags::SYN_ACK] } else { [0, 0] };
@@ -97,14 +97,14 @@ impl Window {
             packets: packets(flow.packets, [flow.bytes_to_target, flow.bytes_to_client]),
         };
         let key = FlowKey { local: flow.local, client: flow.client, accepted: true };
-        self.add(key, gate, flow.origin, [flow.opened, flow.ended], less(so_far, now), marks, reason);
+        self.add(key, access, flow.origin, [flow.opened, flow.ended], less(so_far, now), marks, reason);
     }
 
     /// Adds a refused connection, of which an interface in AWS would see only the SYN.
     ///
     /// REJECT if the interface refuses it, ACCEPT if the load balancer behind the interface does.
     pub(super) fn refused(&mut self, flow: &RefusedFlow) {
-        let Some(gate) = &flow.gate else { return };
+        let Some(access) = &flow.access else { return };
         let accepted = match flow.refusal {
             Refusal::EndpointState
             | Refusal::OneWay
@@ -124,8 +124,8 @@ impl Window {
         let seen = Recorded { bytes: [0, 0], packets: [1, u64::from(resets)] };
         let marks = [flags::SYN, if resets { flags::RST } else { 0 }];
         let key = FlowKey { local: flow.local, client: flow.client, accepted };
-        let origin = gate.origin(flow.client.ip().to_canonical(), &crate::model::CidrSet::default());
-        self.add(key, gate, origin, [flow.at, flow.at], seen, marks, flow.refusal.label());
+        let origin = access.origin(flow.client.ip().to_canonical(), &crate::model::CidrSet::default());
+        self.add(key, access, origin, [flow.at, flow.at], seen, marks, flow.refusal.label());
     }
 
     /// Marks the interface with the address `ip` as SKIPDATA.
@@ -149,14 +149,14 @@ impl Window {
             }
             let marks = if before.is_none() { [flags::SYN, flags::SYN_ACK] } else { [0, 0] };
             let key = FlowKey { local: flow.local, client: flow.client, accepted: true };
-            self.add(key, &flow.gate, flow.origin, [flow.opened, now], moved, marks, "open");
+            self.add(key, &flow.access, flow.origin, [flow.opened, now], moved, marks, "open");
         }
         // Also drops flows whose end event was lost because the queue was full.
         self.recorded = recorded;
         let mut records = Vec::new();
         let mut busy = HashSet::new();
         for (key, totals) in std::mem::take(&mut self.flows) {
-            let Some(interface) = Interface::at(&totals.gate, key.local.ip()) else { continue };
+            let Some(interface) = Interface::at(&totals.access, key.local.ip()) else { continue };
             let interface = Arc::new(interface);
             busy.insert(interface.eni.clone());
             // An event may arrive after its window was closed, and the clock may be set back.
@@ -206,19 +206,19 @@ impl Window {
     fn add(
         &mut self,
         key: FlowKey,
-        gate: &Arc<EndpointGate>,
+        access: &Arc<EndpointAccess>,
         origin: Origin,
         [first, last]: [SystemTime; 2],
         moved: Recorded,
         marks: [u8; 2],
         reason: &'static str,
     ) {
-        if self.flows.len() >= MOST_FLOWS && !self.flows.contains_key(&key) {
+        if self.flows.len() >= MAX_FLOWS && !self.flows.contains_key(&key) {
             self.skipped.insert(key.local.ip());
             return;
         }
         let totals = self.flows.entry(key).or_insert_with(|| FlowTotals {
-            gate: Arc::clone(gate),
+            access: Arc::clone(access),
             origin,
             first,
             last,
@@ -268,20 +268,20 @@ mod tests {
 
     use super::*;
     use crate::model::{CidrSet, EndpointState, FlowLogFormat};
-    use crate::plan::{GateAddress, SecurityRules};
+    use crate::plan::{EniAddress, SecurityRules};
 
     const ALL: &str = "${version} ${interface-id} ${srcaddr} ${dstaddr} ${srcport} ${dstport} ${packets} ${bytes} ${start} \
                        ${end} ${action} ${log-status} ${tcp-flags} ${flow-direction} ${traffic-path} ${az-id} ${plgw-reason}";
 
-    fn gate() -> Arc<EndpointGate> {
+    fn access() -> Arc<EndpointAccess> {
         let set = |text: &str| [CidrSet::parse_one(text).expect("a network")].into_iter().collect::<CidrSet>();
-        let address = |eni: &str, zone: &str, ip: &str| GateAddress {
+        let address = |eni: &str, zone: &str, ip: &str| EniAddress {
             eni: eni.parse().expect("an id"),
             subnet: "subnet-0c1d2e3f4a5b60718".parse().expect("an id"),
             zone: zone.parse().expect("a zone"),
             ip: ip.parse().expect("an address"),
         };
-        Arc::new(EndpointGate {
+        Arc::new(EndpointAccess {
             id: "vpce-024f5b57108c8d3ed".parse().expect("an id"),
             vpc: "vpc-0b3f1c9a7d2e84f56".parse().expect("an id"),
             service: "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c".parse().expect("a name"),
@@ -307,8 +307,8 @@ mod tests {
     }
 
     fn interfaces() -> Vec<Interface> {
-        let gate = gate();
-        gate.addresses.iter().filter_map(|address| Interface::at(&gate, address.ip)).collect()
+        let access = access();
+        access.addresses.iter().filter_map(|address| Interface::at(&access, address.ip)).collect()
     }
 
     fn ended(id: u64, client: &str, [opened, ended_ids]: [u64; 2], bytes: [u64; 2], end: FlowEnd) -> EndedFlow {
@@ -316,7 +316,7 @@ mod tests {
             id: FlowId(id),
             client: client.parse().expect("an address"),
             local: local(),
-            gate: Some(gate()),
+            access: Some(access()),
             origin: Origin::Vpc,
             target: "Cluster0/a".parse().expect("an id"),
             target_address: "10.1.0.11:27017".parse().expect("an address"),
@@ -334,7 +334,7 @@ mod tests {
             id: FlowId(id),
             client: client.parse().expect("an address"),
             local: local(),
-            gate: gate(),
+            access: access(),
             origin: Origin::Peered,
             opened: at(opened),
             bytes_to_target: bytes[0],
@@ -395,7 +395,7 @@ mod tests {
             window.refused(&RefusedFlow {
                 client: SocketAddr::from(([10, 0, 1, 9], port)),
                 local: local(),
-                gate: Some(gate()),
+                access: Some(access()),
                 target: "Cluster0/a".parse().expect("an id"),
                 at: at(1),
                 refusal,
@@ -443,14 +443,14 @@ mod tests {
     #[test]
     fn an_interface_with_too_many_flows_in_a_window_is_skipdata() {
         let mut window = Window::new(at(0));
-        for n in 0..MOST_FLOWS + 1 {
+        for n in 0..MAX_FLOWS + 1 {
             let port = u16::try_from(n % 60_000 + 1).expect("a port");
             let client = SocketAddr::from(([10, 0, u8::from(n >= 60_000), 9], port));
             window.ended(&ended(n as u64, &client.to_string(), [1, 2], [1, 1], FlowEnd::Completed));
         }
         let records = window.close(at(60), &[], &interfaces());
-        assert_eq!(records.len(), 2 * MOST_FLOWS + 2);
-        assert_eq!(records[2 * MOST_FLOWS].status, LogStatus::SkipData);
-        assert_eq!(records[2 * MOST_FLOWS + 1].status, LogStatus::NoData);
+        assert_eq!(records.len(), 2 * MAX_FLOWS + 2);
+        assert_eq!(records[2 * MAX_FLOWS].status, LogStatus::SkipData);
+        assert_eq!(records[2 * MAX_FLOWS + 1].status, LogStatus::NoData);
     }
 }

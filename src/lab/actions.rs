@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::{env, fs};
 
-use super::admin::{self, AdminApi, Credentials};
+use super::admin::{self, AdminApi, AdminCredentials};
 use super::backends::{self, Backend};
 use super::enter::{self, HostNamespaces, Job};
 use super::error::IoContext;
@@ -33,7 +33,7 @@ pub(super) fn up(
     vendor_names: bool,
 ) -> Result<(), LabError> {
     check_name(name)?;
-    not_inside("plgw lab up")?;
+    refuse_inside_lab("plgw lab up")?;
     let (text, asked) = match file {
         None if clouds => (super::config_with_clouds(), DEFAULT_FILE.to_owned()),
         None => (DEFAULT_CONFIG.to_owned(), DEFAULT_FILE.to_owned()),
@@ -46,13 +46,13 @@ pub(super) fn up(
         }
     };
     let desired = crate::config::parse(&text, &asked)?.desired;
-    let (text, backends) = config::relocated(&text, &asked, &desired)?;
+    let (text, backends) = config::with_lab_addresses(&text, &asked, &desired)?;
     let topology = topology::topology(&crate::config::parse(&text, &asked)?.desired, &asked)?;
     let names = if vendor_names { vendor_names::of(&desired) } else { BTreeSet::new() };
     let plan = LabPlan { text, asked, topology, backends, names, stand_ins: file.is_none() || stand_ins };
 
     let labs = LabsDirectory::lock()?;
-    if let Some((first, life)) = found(&labs, name)? {
+    if let Some((first, life)) = find_init(&labs, name)? {
         let lab =
             LabRecord::read(&labs.dir_of(name)).filter(|lab| life != InitState::Ended && lab.dead_process().is_none());
         if lab.is_some() {
@@ -91,7 +91,7 @@ struct LabPlan {
 
 /// Starts the lab's first process, which holds `lock`, and waits until the lab is ready.
 fn build(dir: &Path, lock: fs::File, plan: &LabPlan) -> Result<(), LabError> {
-    let here = env::current_dir().doing("find the current directory")?;
+    let here = env::current_dir().context("find the current directory")?;
     let write = |name: &str, text: String| {
         let path = dir.join(name);
         fs::write(&path, text).map_err(|source| LabError::File { what: "write", path, source })
@@ -101,7 +101,7 @@ fn build(dir: &Path, lock: fs::File, plan: &LabPlan) -> Result<(), LabError> {
     let log_path = dir.join("lab.log");
     let log = files::append(&log_path, files::LOG);
     let log = log.map_err(|source| LabError::File { what: "make", path: log_path, source })?;
-    let credentials = Credentials::make(dir)?;
+    let credentials = AdminCredentials::make(dir)?;
 
     let program = super::program()?;
     let user_namespace = namespaces::prepare()?;
@@ -119,7 +119,7 @@ fn build(dir: &Path, lock: fs::File, plan: &LabPlan) -> Result<(), LabError> {
     InitProcess::of(pid, user_namespace)?.write(dir)?;
     let mut said = String::new();
     if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut said).doing("read the answer of the lab's first process")?;
+        out.read_to_string(&mut said).context("read the answer of the lab's first process")?;
     }
     if said == holder::READY {
         return Ok(());
@@ -130,7 +130,7 @@ fn build(dir: &Path, lock: fs::File, plan: &LabPlan) -> Result<(), LabError> {
 
 pub(super) fn down(name: &str) -> Result<(), LabError> {
     check_name(name)?;
-    not_inside("plgw lab down")?;
+    refuse_inside_lab("plgw lab down")?;
     let labs = LabsDirectory::lock()?;
     if !labs.dir_of(name).exists() {
         labs.remove_if_empty();
@@ -143,7 +143,7 @@ pub(super) fn down(name: &str) -> Result<(), LabError> {
 }
 
 pub(super) fn down_all() -> Result<(), LabError> {
-    not_inside("plgw lab down")?;
+    refuse_inside_lab("plgw lab down")?;
     let labs = LabsDirectory::lock()?;
     for name in record::names()? {
         end(&labs, &name)?;
@@ -153,7 +153,7 @@ pub(super) fn down_all() -> Result<(), LabError> {
 }
 
 fn end(labs: &LabsDirectory, name: &str) -> Result<(), LabError> {
-    if let Some((first, life)) = found(labs, name)? {
+    if let Some((first, life)) = find_init(labs, name)? {
         kill(&first, life, name)?;
     }
     labs.remove(name)?;
@@ -162,25 +162,25 @@ fn end(labs: &LabsDirectory, name: &str) -> Result<(), LabError> {
 }
 
 /// The recorded first process of the lab `name`.
-fn found(labs: &LabsDirectory, name: &str) -> Result<Option<(InitProcess, InitState)>, LabError> {
+fn find_init(labs: &LabsDirectory, name: &str) -> Result<Option<(InitProcess, InitState)>, LabError> {
     let dir = labs.dir_of(name);
     record::check(&dir)?;
-    Ok(InitProcess::read(&dir).map(|first| (first.clone(), first.life(&dir))))
+    Ok(InitProcess::read(&dir).map(|first| (first.clone(), first.state_from_here(&dir))))
 }
 
 fn kill(first: &InitProcess, life: InitState, name: &str) -> Result<(), LabError> {
     match life {
-        InitState::Unseen | InitState::AroundThis => Err(LabError::Unseen { name: name.to_owned() }),
+        InitState::Unseen | InitState::ContainsThisProcess => Err(LabError::Unseen { name: name.to_owned() }),
         // `Ended`: its last processes may still be exiting.
         InitState::Runs | InitState::Ended => first.kill(),
     }
 }
 
 /// Refuses a command that would end the lab in which it runs, or build a lab inside it.
-fn not_inside(command: &'static str) -> Result<(), LabError> {
+fn refuse_inside_lab(command: &'static str) -> Result<(), LabError> {
     for name in record::names()? {
         let dir = record::dir_of(&name)?;
-        if InitProcess::read(&dir).is_some_and(|first| first.life(&dir) == InitState::AroundThis) {
+        if InitProcess::read(&dir).is_some_and(|first| first.state_from_here(&dir) == InitState::ContainsThisProcess) {
             let host = env::var(HOST_VARIABLE).map_or_else(|_| String::new(), |host| format!(" at `{host}`"));
             return Err(LabError::Inside { name, host, command });
         }
@@ -201,7 +201,7 @@ pub(super) fn run_in_new(
     host: Host,
     command: &[OsString],
 ) -> Result<ExitCode, LabError> {
-    not_inside("plgw lab run --config")?;
+    refuse_inside_lab("plgw lab run --config")?;
     let program = super::program()?;
     let name = format!("run-{}", std::process::id());
     // Each in a separate process, as a process that has built or entered a lab can't leave its namespaces.
@@ -210,7 +210,7 @@ pub(super) fn run_in_new(
         command.args(["lab", verb, "--name", &name]);
         command
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     runtime.block_on(async {
         let mut up = plgw("up");
         up.arg("--config").arg(config).args(stand_ins.then_some("--stand-ins"));
@@ -222,7 +222,7 @@ pub(super) fn run_in_new(
             ended = run_command(&mut run).await;
         }
         let down = run_command(plgw("down").stdout(Stdio::null())).await;
-        let down = down.doing("run `plgw lab down`")?;
+        let down = down.context("run `plgw lab down`")?;
         Ok(if down.success() { exit_code(&ended) } else { ExitCode::FAILURE })
     })
 }
@@ -253,7 +253,7 @@ pub(super) fn enter_admin(name: &str) -> Result<AdminApi, LabError> {
     let found = find(name)?;
     let url = found.lab.admin_url().ok_or(LabError::NoAdmin)?;
     let address = url.parse().expect("a scheme and a socket address");
-    let token = Credentials::read(&found.dir)?.token;
+    let token = AdminCredentials::read(&found.dir)?.token;
     HostNamespaces::open(&found.first, &found.lab, Host::Gateway)?.enter_network()?;
     let ca = (found.lab.admin_tls == AdminTls::LabCa).then_some(found.lab.ca);
     Ok(AdminApi { address, token, ca })
@@ -263,10 +263,10 @@ pub(super) fn enter_admin(name: &str) -> Result<AdminApi, LabError> {
 pub(super) fn console(name: &str, port: u16) -> Result<ExitCode, LabError> {
     let found = find(name)?;
     let address = found.lab.admin.ok_or(LabError::NoAdmin)?;
-    let token = Credentials::read(&found.dir)?.token;
+    let token = AdminCredentials::read(&found.dir)?.token;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-    let listener = listener.doing(format!("bind 127.0.0.1:{port} for the console (`--port` takes another)"))?;
-    let here = listener.local_addr().doing("find the console's address")?;
+    let listener = listener.context(format!("bind 127.0.0.1:{port} for the console (`--port` takes another)"))?;
+    let here = listener.local_addr().context("find the console's address")?;
     let command = vec![super::program()?.into(), "lab".into(), "forward".into(), address.to_string().into()];
     let scheme = found.lab.admin_tls.scheme();
     let link = format!("{scheme}://{here}/console#token={token}");
@@ -323,7 +323,7 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
         HostNamespaces::open(&found.first, lab, Host::Service)?,
     );
     router.enter_network()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     runtime.block_on(links::cut(Host::Router, router.network(), endpoints, dead))?;
     runtime.block_on(links::cut(Host::Service, service.network(), nodes, dead))?;
     let list = endpoints.iter().chain(nodes).map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -337,7 +337,7 @@ pub(super) fn cut(name: &str, zone: &str, dead: bool) -> Result<(), LabError> {
 
 pub(super) fn network(dir: &Path, host: Host) -> Result<fs::File, LabError> {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let found = standing(&name, dir.to_owned())?;
+    let found = running_lab(&name, dir.to_owned())?;
     Ok(HostNamespaces::open(&found.first, &found.lab, host)?.into_network())
 }
 
@@ -350,15 +350,15 @@ struct RunningLab {
 }
 
 fn find(name: &str) -> Result<RunningLab, LabError> {
-    standing(name, record::dir_of(check_name(name)?)?)
+    running_lab(name, record::dir_of(check_name(name)?)?)
 }
 
 /// The running lab `name` with the directory `dir`; an error if it is not up or can't be reached from here.
-fn standing(name: &str, dir: PathBuf) -> Result<RunningLab, LabError> {
+fn running_lab(name: &str, dir: PathBuf) -> Result<RunningLab, LabError> {
     let not_up = || LabError::NotUp { name: name.to_owned(), flag: flag(name) };
     let first = InitProcess::read(&dir).ok_or_else(not_up)?;
-    match first.life(&dir) {
-        InitState::Runs | InitState::AroundThis => {
+    match first.state_from_here(&dir) {
+        InitState::Runs | InitState::ContainsThisProcess => {
             let lab = LabRecord::read(&dir).ok_or_else(not_up)?;
             Ok(RunningLab { name: name.to_owned(), dir, first, lab })
         }

@@ -56,13 +56,13 @@ pub struct AdminApi {
 
 /// The admin API's credentials, generated for each lab.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Credentials {
+pub(super) struct AdminCredentials {
     public_key: String,
     private_key: String,
     pub(super) token: String,
 }
 
-impl Credentials {
+impl AdminCredentials {
     /// Generates credentials, and saves them in `dir`, readable by their owner only.
     pub(super) fn make(dir: &Path) -> Result<Self, LabError> {
         let made = Self { public_key: random::<8>()?, private_key: random::<32>()?, token: random::<32>()? };
@@ -91,7 +91,7 @@ impl Credentials {
 fn random<const N: usize>() -> Result<String, LabError> {
     let mut bytes = [0; N];
     let filled = SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("no random bytes"));
-    filled.doing("make credentials")?;
+    filled.context("make credentials")?;
     Ok(hex::encode(bytes))
 }
 
@@ -102,7 +102,7 @@ pub(super) fn environment(
     dir: &Path,
 ) -> Result<BTreeMap<&'static str, OsString>, LabError> {
     let Some(url) = lab.admin_url().filter(|_| host != Host::Service) else { return Ok(BTreeMap::new()) };
-    let credentials = Credentials::read(dir)?.environment().into_iter().map(|(name, value)| (name, value.into()));
+    let credentials = AdminCredentials::read(dir)?.environment().into_iter().map(|(name, value)| (name, value.into()));
     let mut environment: BTreeMap<_, OsString> = credentials.collect();
     environment.insert(ADMIN, url.into());
     if lab.admin_tls == AdminTls::LabCa {
@@ -114,14 +114,14 @@ pub(super) fn environment(
 /// Forwards connections from the listener on standard input, which is in the machine's network, to the admin API at
 /// `to`, which is in this process' network.
 pub(super) fn forward(to: SocketAddr) -> Result<(), LabError> {
-    let input: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().doing("use standard input")?;
+    let input: OwnedFd = std::io::stdin().as_fd().try_clone_to_owned().context("use standard input")?;
     let listener = std::net::TcpListener::from(input);
-    listener.set_nonblocking(true).doing("prepare the console's socket")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
+    listener.set_nonblocking(true).context("prepare the console's socket")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     runtime.block_on(async {
-        let listener = TcpListener::from_std(listener).doing("use the console's socket")?;
+        let listener = TcpListener::from_std(listener).context("use the console's socket")?;
         loop {
-            let (mut client, _) = listener.accept().await.doing("accept a client of the console")?;
+            let (mut client, _) = listener.accept().await.context("accept a client of the console")?;
             tokio::spawn(async move {
                 // If the gateway is gone, the client's connection is closed; the command ends with the lab.
                 if let Ok(mut admin) = TcpStream::connect(to).await {

@@ -29,10 +29,10 @@ use super::{LabError, holder};
 pub(super) const FILE: &str = "backends.json";
 
 /// Probe interval: the maximum delay until the gateway's health checks see a change.
-const TRY: Duration = Duration::from_secs(2);
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Time limit of a probe.
-const ANSWER: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Listen backlog.
 const BACKLOG: i32 = 128;
@@ -58,27 +58,27 @@ pub(super) fn read(dir: &Path) -> Result<Vec<Backend>, LabError> {
 }
 
 /// Creates a socket for every backend in the current network namespace, not listening yet, and sends them in order.
-pub(super) fn hand_over(backends: &[Backend], to: &UnixStream) -> Result<(), LabError> {
+pub(super) fn send_sockets(backends: &[Backend], to: &UnixStream) -> Result<(), LabError> {
     for backend in backends {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).doing("make a socket for a backend")?;
-        socket.set_reuse_address(true).doing("prepare a backend's socket")?;
-        socket.bind(&SocketAddr::V4(backend.at).into()).doing(format!("bind {} in the service's VPC", backend.at))?;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).context("make a socket for a backend")?;
+        socket.set_reuse_address(true).context("prepare a backend's socket")?;
+        socket.bind(&SocketAddr::V4(backend.at).into()).context(format!("bind {} in the service's VPC", backend.at))?;
         let fds = [socket.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         control.push(SendAncillaryMessage::ScmRights(&fds));
-        sendmsg(to, &[IoSlice::new(&[0])], &mut control, SendFlags::empty()).doing("hand over a backend's socket")?;
+        sendmsg(to, &[IoSlice::new(&[0])], &mut control, SendFlags::empty()).context("hand over a backend's socket")?;
     }
     Ok(())
 }
 
 /// Receives the next socket.
-fn take_over(from: impl AsFd) -> Result<Socket, LabError> {
+fn receive_socket(from: impl AsFd) -> Result<Socket, LabError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let what = "take over a backend's socket";
-    recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC).doing(what)?;
+    recvmsg(from, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC).context(what)?;
     let found: Option<OwnedFd> = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
@@ -90,14 +90,14 @@ fn take_over(from: impl AsFd) -> Result<Socket, LabError> {
 /// Serves the backends of `dir` until the lab ends. The sockets are received on standard input.
 pub(super) fn serve(dir: &Path) -> Result<(), LabError> {
     let backends = read(dir)?;
-    let input = std::io::stdin().as_fd().try_clone_to_owned().doing("use standard input")?;
-    let sockets = backends.iter().map(|_| take_over(&input)).collect::<Result<Vec<_>, _>>()?;
+    let input = std::io::stdin().as_fd().try_clone_to_owned().context("use standard input")?;
+    let sockets = backends.iter().map(|_| receive_socket(&input)).collect::<Result<Vec<_>, _>>()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.doing("start a runtime")?;
+    let runtime = runtime.context("start a runtime")?;
     for (backend, socket) in backends.into_iter().zip(sockets) {
         runtime.spawn(follow(backend, socket));
     }
-    holder::say(holder::SERVES)?;
+    holder::report_to_parent(holder::SERVES)?;
     // The other end is closed when the lab ends; this process then ends too.
     let _ = UnixStream::from(input).read(&mut [0]);
     Ok(())
@@ -108,12 +108,12 @@ pub(super) fn serve(dir: &Path) -> Result<(), LabError> {
 async fn follow(backend: Backend, socket: Socket) {
     loop {
         if dial(backend.real).await.is_none() {
-            sleep(TRY).await;
+            sleep(PROBE_INTERVAL).await;
             continue;
         }
         if let Err(error) = listen(&backend, &socket).await {
             tracing::warn!(at = %backend.at, %error, "lab: cannot listen for a backend");
-            sleep(TRY).await;
+            sleep(PROBE_INTERVAL).await;
         }
         // Stops listening; the socket can listen again.
         let _ = socket.shutdown(Shutdown::Read);
@@ -126,7 +126,7 @@ async fn listen(backend: &Backend, socket: &Socket) -> std::io::Result<()> {
     socket.set_nonblocking(true)?;
     let listener = TcpListener::from_std(socket.try_clone()?.into())?;
     loop {
-        let accepted = timeout(TRY, listener.accept()).await;
+        let accepted = timeout(PROBE_INTERVAL, listener.accept()).await;
         let answering = dial(backend.real).await;
         match (accepted, answering) {
             (Err(_) | Ok(Err(_)), Some(_)) => {}
@@ -144,7 +144,7 @@ async fn listen(backend: &Backend, socket: &Socket) -> std::io::Result<()> {
 }
 
 async fn dial(real: SocketAddrV4) -> Option<TcpStream> {
-    timeout(ANSWER, TcpStream::connect(real)).await.ok()?.ok()
+    timeout(PROBE_TIMEOUT, TcpStream::connect(real)).await.ok()?.ok()
 }
 
 /// Relays until both sides have finished; an error on one side resets the other.

@@ -120,12 +120,12 @@ pub struct Status {
 pub struct List {
     /// The output format
     #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    output: ListFormat,
 }
 
 /// How labs are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Output {
+pub(super) enum ListFormat {
     /// For people.
     #[default]
     Table,
@@ -210,7 +210,7 @@ impl LabCommand {
             }
             Self::Run(run) => actions::run(&run.which.name, run.at, run.command),
             Self::Status(status) => actions::status(status.name.as_deref(), status.json),
-            Self::List(list) => actions::list(list.output == Output::Json).map(|()| ExitCode::SUCCESS),
+            Self::List(list) => actions::list(list.output == ListFormat::Json).map(|()| ExitCode::SUCCESS),
             Self::Console(console) => actions::console(&console.which.name, console.port),
             Self::Forward(forward) => super::admin::forward(forward.to).map(|()| ExitCode::SUCCESS),
             Self::Cut(zone) => actions::cut(&zone.which.name, &zone.zone, true).map(|()| ExitCode::SUCCESS),

@@ -28,7 +28,11 @@ const ALIASES: u32 = 100;
 
 /// Replaces loopback addresses of nodes and apps in `text`, which parses as `desired`, by addresses of the service's
 /// VPC, as no link leads to loopback. Also returns each backend's new and real address.
-pub(super) fn relocated(text: &str, file: &str, desired: &Desired) -> Result<(String, Vec<Backend>), LabError> {
+pub(super) fn with_lab_addresses(
+    text: &str,
+    file: &str,
+    desired: &Desired,
+) -> Result<(String, Vec<Backend>), LabError> {
     let unsuited = |reason: String| LabError::Unsuited { file: file.to_owned(), reason };
     let mut table: Table = text.parse().map_err(|error: toml::de::Error| unsuited(error.to_string()))?;
     let all = topology::backends(desired).map_err(unsuited)?;
@@ -198,7 +202,7 @@ mod tests {
         let text = text.replace("\"10.1.0.12:27017\"", "\"127.0.0.1:27018\"");
         let text = text.replace("http://10.1.0.31:9080", "http://127.0.0.2:9080");
         let (moved, backends) =
-            relocated(&text, "x.toml", &parse(&text, "x.toml").expect("good").desired).expect("good");
+            with_lab_addresses(&text, "x.toml", &parse(&text, "x.toml").expect("good").desired).expect("good");
         let desired = parse(&moved, "moved.toml").expect("good").desired;
         let nodes: Vec<String> =
             desired.projects[0].clusters[0].nodes.iter().map(|node| node.address.to_string()).collect();

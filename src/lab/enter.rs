@@ -30,7 +30,7 @@ impl HostNamespaces {
             network: descriptor(held.network)?,
             mounts: descriptor(held.mounts)?,
             // A process of the lab is already in it, and can't enter it again.
-            user: if first.user_namespace && !first.is_around_this() {
+            user: if first.user_namespace && !first.contains_this_process() {
                 Some(namespaces::open(&first.proc("ns/user"))?)
             } else {
                 None
@@ -118,7 +118,7 @@ pub(super) fn run(entry: &HostNamespaces, job: Job) -> Result<ExitCode, LabError
     if let Some(input) = job.input {
         command.stdin(input);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     let ended = runtime.block_on(run_command(&mut command));
     let code = exit_code(&ended);
     if let Err(source) = ended {

@@ -149,11 +149,11 @@ pub enum LabError {
 /// Adds the operation to an operating system error.
 pub(super) trait IoContext<T> {
     /// Adds `what` to the error.
-    fn doing(self, what: impl Into<String>) -> Result<T, LabError>;
+    fn context(self, what: impl Into<String>) -> Result<T, LabError>;
 }
 
 impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
-    fn doing(self, what: impl Into<String>) -> Result<T, LabError> {
+    fn context(self, what: impl Into<String>) -> Result<T, LabError> {
         self.map_err(|error| LabError::System { what: what.into(), source: error.into() })
     }
 }

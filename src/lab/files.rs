@@ -16,9 +16,9 @@ const NSSWITCH: &str = "/etc/nsswitch.conf";
 const NAME_SERVICES: [&str; 2] = ["/run/nscd", "/run/systemd/resolve"];
 
 /// Makes later mounts private to this mount namespace, and mounts a /proc with the lab's processes.
-pub(super) fn part_from_host() -> Result<(), LabError> {
+pub(super) fn isolate_mounts() -> Result<(), LabError> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .doing("keep the lab's mounts from the machine")?;
+        .context("keep the lab's mounts from the machine")?;
     // In a container that hides parts of /proc, mounting a new one may be forbidden. The old one works too, but `ps`
     // then shows the machine's processes.
     let _ = mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None);
@@ -30,11 +30,11 @@ pub(super) fn put(dir: &Path, host: Host, resolver: Option<Ipv4Addr>) -> Result<
     // Before the files: `/etc/resolv.conf` may be a link into one of these.
     let resolv = dir.join(format!("resolv.{host}"));
     write(&resolv, &resolv_conf(host, resolver))?;
-    mount_bind(&resolv, RESOLV).doing(format!("put the resolver of `{host}` over {RESOLV} (the file must exist)"))?;
+    mount_bind(&resolv, RESOLV).context(format!("put the resolver of `{host}` over {RESOLV} (the file must exist)"))?;
     if let Ok(text) = fs::read_to_string(NSSWITCH) {
         let nsswitch = dir.join("nsswitch.conf");
-        write(&nsswitch, &dns_alone(&text))?;
-        mount_bind(&nsswitch, NSSWITCH).doing(format!("put the lab's file over {NSSWITCH}"))?;
+        write(&nsswitch, &dns_only(&text))?;
+        mount_bind(&nsswitch, NSSWITCH).context(format!("put the lab's file over {NSSWITCH}"))?;
     }
     let empty = dir.join("empty");
     for service in NAME_SERVICES.map(Path::new).into_iter().filter(|service| service.is_dir()) {
@@ -43,7 +43,7 @@ pub(super) fn put(dir: &Path, host: Host, resolver: Option<Ipv4Addr>) -> Result<
             continue;
         }
         fs::create_dir_all(&empty).map_err(|source| LabError::File { what: "make", path: empty.clone(), source })?;
-        mount_bind(&empty, service).doing(format!("hide the machine's name service at {}", service.display()))?;
+        mount_bind(&empty, service).context(format!("hide the machine's name service at {}", service.display()))?;
     }
     Ok(())
 }
@@ -59,7 +59,7 @@ fn resolv_conf(host: Host, resolver: Option<Ipv4Addr>) -> String {
 }
 
 /// The file with host names looked up in `/etc/hosts` and by DNS only, as other methods use the machine's resolver.
-fn dns_alone(nsswitch: &str) -> String {
+fn dns_only(nsswitch: &str) -> String {
     let others = nsswitch.lines().filter(|line| !line.trim_start().starts_with("hosts:"));
     others.chain(["hosts: files dns"]).map(|line| format!("{line}\n")).collect()
 }
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn names_are_looked_up_by_dns_alone_and_the_rest_is_kept() {
         let text = "passwd: files systemd\nhosts: files mymachines resolve [!UNAVAIL=return] dns\n";
-        assert_eq!(dns_alone(text), "passwd: files systemd\nhosts: files dns\n");
+        assert_eq!(dns_only(text), "passwd: files systemd\nhosts: files dns\n");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(super) const READY: &str = "ready\n";
 pub(super) const SERVES: &str = "serves\n";
 
 /// How often it checks that its record exists: without one the lab could not be ended.
-const WATCH: Duration = Duration::from_secs(1);
+const RECORD_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The inputs for building the lab.
 #[derive(Debug, Clone)]
@@ -49,18 +49,18 @@ pub(super) struct LabSpec {
 pub(super) fn hold(order: &LabSpec) -> Result<(), LabError> {
     namespaces::one_thread()?;
     // A separate session, so that neither the terminal nor Ctrl-C affects the lab.
-    rustix::process::setsid().doing("leave the terminal")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("start a runtime")?;
+    rustix::process::setsid().context("leave the terminal")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     let built = runtime.block_on(build(order));
     let BuiltLab { mut lab, hosts, way_out } = match built {
         Ok(built) => built,
         Err(error) => {
-            say(&crate::control::chain(&error))?;
+            report_to_parent(&crate::control::chain(&error))?;
             return Err(error);
         }
     };
     lab.write(&order.dir)?;
-    say(READY)?;
+    report_to_parent(READY)?;
     let watched = runtime.block_on(watch(&mut lab, &order.dir));
     drop((hosts, way_out));
     watched
@@ -88,7 +88,7 @@ async fn build(order: &LabSpec) -> Result<BuiltLab, LabError> {
     let mut processes = BTreeMap::new();
     // Started first, while this process is still in the machine's network.
     let mut backends = if order.processes.contains(&Process::Backends) {
-        let (ours, theirs) = UnixStream::pair().doing("make a pair of sockets")?;
+        let (ours, theirs) = UnixStream::pair().context("make a pair of sockets")?;
         Some((spawn(Process::Backends, &order.dir, OwnedFd::from(theirs).into())?, ours))
     } else {
         None
@@ -104,15 +104,15 @@ async fn build(order: &LabSpec) -> Result<BuiltLab, LabError> {
     if let Some((starting, ours)) = &mut backends {
         let service = held.get(&Host::Service).expect("every host is made");
         namespaces::enter_network(&service.network)?;
-        super::backends::hand_over(&super::backends::read(&order.dir)?, ours)?;
-        let pid = starting.until_it_serves(&order.dir)?;
+        super::backends::send_sockets(&super::backends::read(&order.dir)?, ours)?;
+        let pid = starting.wait_until_serving(&order.dir)?;
         processes.insert(Process::Backends.name().to_owned(), ProcessRecord { pid, ended: None });
     }
     for (process, host) in order.processes.iter().filter_map(|process| Some((*process, process.host()?))) {
         let host = held.get(&host).expect("every host is made");
         namespaces::enter_network(&host.network)?;
         namespaces::enter_mounts(&host.mounts)?;
-        let pid = spawn(process, &order.dir, Stdio::null())?.until_it_serves(&order.dir)?;
+        let pid = spawn(process, &order.dir, Stdio::null())?.wait_until_serving(&order.dir)?;
         processes.insert(process.name().to_owned(), ProcessRecord { pid, ended: None });
     }
     let hosts = held.iter().map(|(host, held)| {
@@ -153,7 +153,7 @@ async fn build(order: &LabSpec) -> Result<BuiltLab, LabError> {
 /// Creates the namespaces of every host: a network, and mounts with the host's files.
 fn make_hosts(topology: &Topology, dir: &Path) -> Result<BTreeMap<Host, Namespaces>, LabError> {
     let base = namespaces::new_mounts()?;
-    files::part_from_host()?;
+    files::isolate_mounts()?;
     let hosts = topology.hosts.iter().map(|host| (host.kind, host.resolver));
     let mut held = BTreeMap::new();
     for (host, resolver) in hosts.chain([(Host::Gateway, None::<Ipv4Addr>), (Host::Router, None)]) {
@@ -190,12 +190,12 @@ fn spawn(process: Process, dir: &Path, input: Stdio) -> Result<StartingProcess, 
 
 impl StartingProcess {
     /// Waits until the process serves, and returns its pid inside the lab.
-    fn until_it_serves(&mut self, dir: &Path) -> Result<i32, LabError> {
+    fn wait_until_serving(&mut self, dir: &Path) -> Result<i32, LabError> {
         let name = self.process.name();
         let mut said = String::new();
         // The pipe is closed when the process has reported that it serves, and when it ends.
         if let Some(mut out) = self.child.stdout.take() {
-            out.read_to_string(&mut said).doing(format!("read the answer of the {name}"))?;
+            out.read_to_string(&mut said).context(format!("read the answer of the {name}"))?;
         }
         if said != SERVES {
             let log = std::fs::read_to_string(dir.join(self.process.log())).unwrap_or_default();
@@ -213,9 +213,9 @@ fn last_lines(log: &str) -> String {
 
 /// Reaps processes, records the end of essential ones, and returns on request or when its record is gone.
 async fn watch(lab: &mut LabRecord, dir: &Path) -> Result<(), LabError> {
-    let mut children = signal(SignalKind::child()).doing("listen for ended processes")?;
-    let mut terminate = signal(SignalKind::terminate()).doing("listen for SIGTERM")?;
-    let mut tick = tokio::time::interval(WATCH);
+    let mut children = signal(SignalKind::child()).context("listen for ended processes")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut tick = tokio::time::interval(RECORD_CHECK_INTERVAL);
     loop {
         if reap(lab) {
             lab.write(dir)?;
@@ -251,14 +251,14 @@ fn reap(lab: &mut LabRecord) -> bool {
 }
 
 /// Writes the message that this process's parent waits for, and closes standard output.
-pub(super) fn say(text: &str) -> Result<(), LabError> {
+pub(super) fn report_to_parent(text: &str) -> Result<(), LabError> {
     let mut out = io::stdout();
     // Fails when the parent is gone: then this process has no record, and must not stay.
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).doing("answer the parent process")?;
-    let null = OpenOptions::new().write(true).open("/dev/null").doing("open /dev/null")?;
-    rustix::stdio::dup2_stdout(&null).doing("close standard output")
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("answer the parent process")?;
+    let null = OpenOptions::new().write(true).open("/dev/null").context("open /dev/null")?;
+    rustix::stdio::dup2_stdout(&null).context("close standard output")
 }
 
 fn duplicate(namespace: &Namespace) -> Result<File, LabError> {
-    namespace.try_clone().doing("hold a namespace")
+    namespace.try_clone().context("hold a namespace")
 }

@@ -225,7 +225,7 @@ impl NetworkConfig {
     /// Enters the namespace of `host` and opens a netlink socket in it, which stays valid when the thread leaves.
     pub(super) fn of(host: Host, namespace: &Namespace) -> Result<Self, LabError> {
         namespaces::enter_network(namespace)?;
-        let (connection, handle, _) = rtnetlink::new_connection().doing(format!("speak netlink in `{host}`"))?;
+        let (connection, handle, _) = rtnetlink::new_connection().context(format!("speak netlink in `{host}`"))?;
         tokio::spawn(connection);
         Ok(Self { host, handle })
     }

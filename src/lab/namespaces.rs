@@ -49,7 +49,7 @@ fn forbidden(user: bool, error: std::io::Error) -> LabError {
 
 /// Checks that this process is single-threaded, as required for changing its namespaces.
 pub(super) fn one_thread() -> Result<(), LabError> {
-    let threads = fs::read_dir("/proc/self/task").doing("count this process' threads")?.count();
+    let threads = fs::read_dir("/proc/self/task").context("count this process' threads")?.count();
     if threads == 1 { Ok(()) } else { Err(LabError::Threads(threads)) }
 }
 
@@ -81,20 +81,20 @@ pub(super) fn new_mounts() -> Result<Namespace, LabError> {
 
 /// Moves this thread into a network namespace.
 pub(super) fn enter_network(namespace: impl AsFd) -> Result<(), LabError> {
-    setns(namespace, CloneFlags::CLONE_NEWNET).doing("enter a network namespace")
+    setns(namespace, CloneFlags::CLONE_NEWNET).context("enter a network namespace")
 }
 
 /// Moves this process into a mount namespace.
 pub(super) fn enter_mounts(namespace: impl AsFd) -> Result<(), LabError> {
-    setns(namespace, CloneFlags::CLONE_NEWNS).doing("enter a mount namespace")
+    setns(namespace, CloneFlags::CLONE_NEWNS).context("enter a mount namespace")
 }
 
 /// Moves this process into a user namespace, in which it has all privileges.
 pub(super) fn enter_user(namespace: impl AsFd) -> Result<(), LabError> {
-    setns(namespace, CloneFlags::CLONE_NEWUSER).doing("enter the lab's user namespace")
+    setns(namespace, CloneFlags::CLONE_NEWUSER).context("enter the lab's user namespace")
 }
 
 /// Places the next children of this process in a PID namespace.
 pub(super) fn enter_pids(namespace: impl AsFd) -> Result<(), LabError> {
-    setns(namespace, CloneFlags::CLONE_NEWPID).doing("enter the lab's PID namespace")
+    setns(namespace, CloneFlags::CLONE_NEWPID).context("enter the lab's PID namespace")
 }

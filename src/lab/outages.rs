@@ -17,7 +17,7 @@ use crate::files;
 use crate::model::{Desired, HealthCheck, Zone};
 
 /// Polling interval of the list.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long health checks need to detect that a zone is out, and that it is back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(super) struct DetectionTimes {
 }
 
 /// The times of the fastest health check of `desired`.
-pub(super) fn notice(desired: &Desired) -> DetectionTimes {
+pub(super) fn detection_times(desired: &Desired) -> DetectionTimes {
     let services = desired.projects.iter().flat_map(|project| &project.services);
     let quickest = services.map(|service| service.attributes.health_check.clone()).min_by_key(|check| check.interval);
     let check: HealthCheck = quickest.unwrap_or_default();
@@ -58,7 +58,7 @@ pub(super) fn write(dir: &Path, zones: &[String]) -> Result<(), LabError> {
 pub(super) fn follow(path: PathBuf, control: Control, notice: DetectionTimes) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut zones: BTreeMap<String, ZoneSilence> = BTreeMap::new();
-        let mut tick = tokio::time::interval(LOOK);
+        let mut tick = tokio::time::interval(POLL_INTERVAL);
         loop {
             tick.tick().await;
             let cut = read(&path);

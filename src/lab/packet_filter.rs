@@ -125,7 +125,7 @@ impl PacketFilter {
             Self::add_table(&mut batch, *layout, &endpoints);
         }
         let filter = Self { socket, layouts };
-        filter.tell(batch)?;
+        filter.send(batch)?;
         Ok(filter)
     }
 
@@ -175,11 +175,11 @@ impl PacketFilter {
             let key = |to: &SocketAddr| [&octets(to.ip())[..], &to.port().to_be_bytes(), &[0, 0]].concat();
             batch.elements(OPEN, own.map(key));
         }
-        self.tell(batch)
+        self.send(batch)
     }
 
     /// Sends a batch, which is applied completely or not at all.
-    fn tell(&self, batch: NetfilterBatch) -> io::Result<()> {
+    fn send(&self, batch: NetfilterBatch) -> io::Result<()> {
         send(&self.socket, &batch.end(), SendFlags::empty())?;
         // The kernel has responded when `send` returns.
         let mut answers = vec![0; 64 << 10];

@@ -51,7 +51,7 @@ impl Process {
 /// Runs a process until it is stopped; writes a message to standard output when it serves.
 pub(super) fn serve(process: Process, dir: &Path) -> Result<(), LabError> {
     let path = dir.join(CONFIG_FILE);
-    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().doing("start a runtime");
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start a runtime");
     match process {
         Process::Backends => super::backends::serve(dir),
         Process::Gateway => runtime()?.block_on(gateway(config::load(&path)?, &path)),
@@ -61,13 +61,13 @@ pub(super) fn serve(process: Process, dir: &Path) -> Result<(), LabError> {
 
 async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
     let failed = |error: &dyn std::error::Error| LabError::Build(crate::control::chain(error));
-    let mut signals = Signals::listen().doing("listen for signals")?;
-    let notice = outages::notice(&config.desired);
+    let mut signals = Signals::listen().context("listen for signals")?;
+    let notice = outages::detection_times(&config.desired);
     let ports = packet_filter(&config.desired);
     let stand_ins = super::stand_ins::control();
     let options = GatewayOptions { source: Some(path.to_owned()), ports, stand_ins, ..GatewayOptions::default() };
     let gateway = Gateway::start(config, options).await.map_err(|error| failed(&error))?;
-    holder::say(holder::SERVES)?;
+    holder::report_to_parent(holder::SERVES)?;
     let _outages = outages::follow(path.with_file_name(CUT_FILE), gateway.control().clone(), notice);
     loop {
         tokio::select! {

@@ -30,7 +30,7 @@ pub const DIR_VARIABLE: &str = "PLGW_LAB_DIR";
 const LOCK: &str = "lock";
 
 /// Time limit for the first process to end after its directory was removed.
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The lab's first process, written by `up`, which alone knows its pid.
 const FIRST: &str = "first.json";
@@ -39,7 +39,7 @@ const FIRST: &str = "first.json";
 const LAB: &str = "lab.json";
 
 /// Maximum number of attempts to lock the directory of all labs while others remove it.
-const TRIES: u32 = 100;
+const MAX_ATTEMPTS: u32 = 100;
 
 /// The directory of all labs, locked: no other process creates or removes a lab.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ impl LabsDirectory {
         let dir = base()?;
         // The last lab's `down` may remove it until it is locked, so this is retried; with a limit, as the directory
         // may be where none can be created.
-        let mut tries = 1..=TRIES;
+        let mut tries = 1..=MAX_ATTEMPTS;
         loop {
             match (Self::lock_dir(&dir), tries.next()) {
                 (Ok(Some(lock)), _) => return Ok(Self { dir, _lock: lock }),
@@ -165,7 +165,7 @@ impl LabsDirectory {
             };
             match removed {
                 Ok(()) if ended => return Ok(()),
-                _ if !ended && began.elapsed() < ENDS_WITHIN => std::thread::sleep(Duration::from_millis(20)),
+                _ if !ended && began.elapsed() < END_TIMEOUT => std::thread::sleep(Duration::from_millis(20)),
                 Ok(()) => return Err(LabError::Unseen { name: name.to_owned() }),
                 Err(error) => return Err(file("remove", &dir)(error)),
             }
@@ -194,27 +194,27 @@ impl InitProcess {
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), LabError> {
-        write_whole(dir, FIRST, self)
+        write_atomic(dir, FIRST, self)
     }
 
     /// Whether it is running, and whether it can be reached from here.
-    pub(super) fn life(&self, dir: &Path) -> InitState {
+    pub(super) fn state_from_here(&self, dir: &Path) -> InitState {
         let is_locked = File::open(dir.join(LOCK)).is_ok_and(|lock| is_locked(&lock));
-        match self.seen_as() {
+        match self.visible_pid() {
             _ if !is_locked => InitState::Ended,
-            _ if self.is_around_this() => InitState::AroundThis,
+            _ if self.contains_this_process() => InitState::ContainsThisProcess,
             Some(_) if proc_is_own() => InitState::Runs,
             _ => InitState::Unseen,
         }
     }
 
     /// Whether this process belongs to its lab.
-    pub(super) fn is_around_this(&self) -> bool {
-        self.seen_as() == Some(1)
+    pub(super) fn contains_this_process(&self) -> bool {
+        self.visible_pid() == Some(1)
     }
 
     /// Its pid under this process's /proc: inside the lab, where it is the first of its PID namespace, that is 1.
-    fn seen_as(&self) -> Option<i32> {
+    fn visible_pid(&self) -> Option<i32> {
         [self.pid, 1].into_iter().find(|pid| started(*pid) == Some(self.started) && self.boot == boot())
     }
 
@@ -228,7 +228,7 @@ impl InitProcess {
             other => other.map_err(system)?,
         };
         // Checked again with the pidfd open: from here on the pid can't be reused.
-        if self.seen_as() != Some(self.pid) || !proc_is_own() {
+        if self.visible_pid() != Some(self.pid) || !proc_is_own() {
             return Ok(());
         }
         match pidfd_send_signal(&handle, Signal::KILL) {
@@ -248,7 +248,7 @@ impl InitProcess {
 
     /// A path in its directory under /proc.
     pub(super) fn proc(&self, rest: impl AsRef<Path>) -> PathBuf {
-        PathBuf::from(format!("/proc/{}", self.seen_as().unwrap_or(self.pid))).join(rest)
+        PathBuf::from(format!("/proc/{}", self.visible_pid().unwrap_or(self.pid))).join(rest)
     }
 
     /// Its start time in seconds since 1970.
@@ -263,7 +263,7 @@ pub(super) enum InitState {
     /// Running and reachable.
     Runs,
     /// Running, and this process belongs to its lab.
-    AroundThis,
+    ContainsThisProcess,
     /// Running, but in a PID namespace that is not visible from here, or hidden by /proc.
     Unseen,
     /// It has ended, and the lab's other processes with it.
@@ -282,7 +282,7 @@ impl LabRecord {
     }
 
     pub(super) fn write(&self, dir: &Path) -> Result<(), LabError> {
-        write_whole(dir, LAB, self)
+        write_atomic(dir, LAB, self)
     }
 
     /// The first essential process that has ended, and how.
@@ -360,7 +360,7 @@ pub(super) fn base() -> Result<PathBuf, LabError> {
 }
 
 /// Writes a file atomically.
-fn write_whole(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), LabError> {
+fn write_atomic(dir: &Path, name: &str, value: &impl Serialize) -> Result<(), LabError> {
     let path = dir.join(name);
     let text = serde_json::to_vec_pretty(value).map_err(|error| file("write", &path)(error.into()))?;
     files::replace(&path, files::PUBLIC, &text).map_err(file("write", &path))
@@ -406,24 +406,24 @@ mod tests {
     #[test]
     fn a_process_is_itself_and_no_other_start_is() {
         let me = InitProcess::of(i32::try_from(std::process::id()).expect("a pid"), false).expect("this process");
-        assert_eq!(me.seen_as(), Some(me.pid));
-        assert_eq!(InitProcess { started: me.started + 1, ..me.clone() }.seen_as(), None);
-        assert_eq!(InitProcess { boot: "another".to_owned(), ..me }.seen_as(), None);
+        assert_eq!(me.visible_pid(), Some(me.pid));
+        assert_eq!(InitProcess { started: me.started + 1, ..me.clone() }.visible_pid(), None);
+        assert_eq!(InitProcess { boot: "another".to_owned(), ..me }.visible_pid(), None);
     }
 
     #[test]
     fn a_process_that_cannot_be_seen_is_not_dead_while_its_lock_is_held() {
         let dir = tempfile::tempdir().expect("a directory");
         let elsewhere = InitProcess { pid: i32::MAX, started: 1, boot: boot(), user_namespace: false };
-        assert_eq!(elsewhere.life(dir.path()), InitState::Ended);
+        assert_eq!(elsewhere.state_from_here(dir.path()), InitState::Ended);
         let labs = LabsDirectory { dir: dir.path().to_owned(), _lock: File::open(dir.path()).expect("a directory") };
         let (dir, lock) = labs.make("default").expect("a directory");
-        assert_eq!(elsewhere.life(&dir), InitState::Unseen);
+        assert_eq!(elsewhere.state_from_here(&dir), InitState::Unseen);
         let me = InitProcess::of(i32::try_from(std::process::id()).expect("a pid"), false).expect("this process");
-        assert_eq!(me.life(&dir), InitState::Runs);
+        assert_eq!(me.state_from_here(&dir), InitState::Runs);
         drop(lock);
-        assert_eq!(elsewhere.life(&dir), InitState::Ended);
-        assert_eq!(me.life(&dir), InitState::Ended);
+        assert_eq!(elsewhere.state_from_here(&dir), InitState::Ended);
+        assert_eq!(me.state_from_here(&dir), InitState::Ended);
         labs.remove("default").expect("nothing holds it");
         assert!(!dir.exists());
     }

@@ -24,38 +24,38 @@ use crate::config::{self, Config, StateLocation};
 use crate::lifecycle::{SignalEvent, Signals};
 use crate::model::{Node, StandInCommand, StandInMember, StandInRefusal};
 use crate::plan::Snapshot;
-use crate::quickstart::{StandIns, Timing, planned};
+use crate::quickstart::{RunningStandIns, Timing, planned};
 use crate::tls::LabCa;
 
 /// Polling interval: the members learn of a moved port well before the old one closes (`move_grace`).
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The socket for commands, in the lab's directory. A relative name, as the lab's processes run in there: the path of a
 /// socket has at most 107 bytes.
 const SOCKET: &str = "stand-ins.sock";
 
 /// Time limit of a command; each takes effect at once.
-const ANSWER: Duration = Duration::from_secs(10);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The modification times and lengths of the files.
 type FileStamps = Vec<Option<(SystemTime, u64)>>;
 
 pub(super) async fn serve(config: Config, path: &Path) -> Result<(), LabError> {
     let failed = |error: &dyn std::error::Error| LabError::Build(crate::control::chain(error));
-    let mut signals = Signals::listen().doing("listen for signals")?;
+    let mut signals = Signals::listen().context("listen for signals")?;
     let ca = LabCa::open_or_create(&config.settings.lab_dir).map_err(|error| failed(&error))?;
     let files = files(&config, path);
     let mut seen = look(&files);
     let snapshot = Arc::new(planned(&config).await.map_err(|error| failed(&error))?);
-    let stand_ins = StandIns::start(&config.desired, &snapshot, &ca, Timing::default()).await;
+    let stand_ins = RunningStandIns::start(&config.desired, &snapshot, &ca, Timing::default()).await;
     let mut stand_ins = stand_ins.map_err(|error| failed(&error))?;
     let (sender, receiver) = watch::channel(snapshot);
     let cut = path.with_file_name(CUT_FILE);
     let is_cut = move |node: &Node| outages::read(&cut).iter().any(|zone| zone == node.zone.as_str());
     let _follower = stand_ins.follow(receiver, is_cut);
-    let commands = UnixListener::bind(SOCKET).doing("listen for commands to the stand-ins")?;
-    holder::say(holder::SERVES)?;
-    let mut tick = tokio::time::interval(LOOK);
+    let commands = UnixListener::bind(SOCKET).context("listen for commands to the stand-ins")?;
+    holder::report_to_parent(holder::SERVES)?;
+    let mut tick = tokio::time::interval(POLL_INTERVAL);
     loop {
         tokio::select! {
             event = signals.next() => match event {
@@ -100,13 +100,13 @@ fn look(files: &[PathBuf]) -> FileStamps {
     files.iter().map(stamp).collect()
 }
 
-type CommandResult = Result<Vec<StandInMember>, StandInRefusal>;
+type StandInResult = Result<Vec<StandInMember>, StandInRefusal>;
 
 /// Runs a single command from `stream`: JSON to the end of the input, and JSON back.
 async fn answer(mut stream: UnixStream, control: StandInControl) -> std::io::Result<()> {
     let mut command = Vec::new();
     stream.read_to_end(&mut command).await?;
-    let answer: CommandResult = control.run(serde_json::from_slice(&command)?).await;
+    let answer: StandInResult = control.run(serde_json::from_slice(&command)?).await;
     stream.write_all(&serde_json::to_vec(&answer)?).await
 }
 
@@ -121,14 +121,14 @@ pub(super) fn control() -> Option<StandInControl> {
                         format!("the lab's stand-ins do not answer: {error}; `plgw lab status` says whether they run");
                     StandInRefusal::Unavailable(message)
                 };
-                let answer = timeout(ANSWER, ask(&command)).await;
+                let answer = timeout(COMMAND_TIMEOUT, ask(&command)).await;
                 answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(failed)?
             })
         })
     })
 }
 
-async fn ask(command: &StandInCommand) -> std::io::Result<CommandResult> {
+async fn ask(command: &StandInCommand) -> std::io::Result<StandInResult> {
     let mut stream = UnixStream::connect(SOCKET).await?;
     stream.write_all(&serde_json::to_vec(command)?).await?;
     stream.shutdown().await?;

@@ -31,7 +31,7 @@ pub(super) struct LabView {
     /// Hosts, addresses, resolvers.
     hosts: Vec<HostView>,
     /// Zones, whether they are cut, and the endpoint addresses in them.
-    zones: Vec<ZoneView>,
+    zones: Vec<LabZoneView>,
     /// Its processes, and how each one that is gone ended.
     processes: Vec<(String, Option<String>)>,
 }
@@ -46,7 +46,7 @@ struct HostView {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct ZoneView {
+struct LabZoneView {
     zone: String,
     cut: bool,
     addresses: Vec<IpAddr>,
@@ -68,11 +68,11 @@ pub(super) enum LabState {
 
 impl LabState {
     pub(super) fn of(first: Option<&InitProcess>, lab: Option<&LabRecord>, dir: &Path) -> Self {
-        match (first.map_or(InitState::Ended, |first| first.life(dir)), lab) {
+        match (first.map_or(InitState::Ended, |first| first.state_from_here(dir)), lab) {
             (InitState::Ended, _) => Self::Died("its first process is gone, and everything else with it".to_owned()),
             (InitState::Unseen, _) => Self::Unseen,
-            (InitState::Runs | InitState::AroundThis, None) => Self::Building,
-            (InitState::Runs | InitState::AroundThis, Some(lab)) => match lab.dead_process() {
+            (InitState::Runs | InitState::ContainsThisProcess, None) => Self::Building,
+            (InitState::Runs | InitState::ContainsThisProcess, Some(lab)) => match lab.dead_process() {
                 Some((process, how)) => Self::Died(format!("the {process} {how}")),
                 None => Self::Up,
             },
@@ -115,7 +115,7 @@ impl LabView {
             zones: lab
                 .zones
                 .iter()
-                .map(|(zone, ips)| ZoneView { zone: zone.clone(), cut: cut.contains(zone), addresses: ips.clone() })
+                .map(|(zone, ips)| LabZoneView { zone: zone.clone(), cut: cut.contains(zone), addresses: ips.clone() })
                 .collect(),
             processes: lab.processes.into_iter().map(|(name, process)| (name, process.ended)).collect(),
         })

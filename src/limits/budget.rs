@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Upper limit of the descriptors reserved for the gateway's own listeners and files.
-const MOST_RESERVED: usize = 1024;
+const MAX_RESERVED: usize = 1024;
 
 /// The soft limit; unlimited until [`raise_limit`] is called.
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
@@ -44,7 +44,7 @@ pub(crate) fn flows_of_one_source() -> usize {
 pub(crate) fn is_reserved(descriptor: &impl AsFd) -> bool {
     let limit = LIMIT.load(Ordering::Relaxed);
     let number = usize::try_from(descriptor.as_fd().as_raw_fd()).unwrap_or(0);
-    number >= limit - share(8, MOST_RESERVED)
+    number >= limit - share(8, MAX_RESERVED)
 }
 
 #[cfg(test)]

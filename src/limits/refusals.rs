@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::sources::{IPV6_PREFIX, source_of};
 
 /// Sources that are counted individually; further ones are counted together.
-const MOST_SOURCES: usize = 1024;
+const MAX_SOURCES: usize = 1024;
 
 /// What refused connections are grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ impl Refusals {
             counted.add(subject);
             return false;
         }
-        let is_room = counts.len() < MOST_SOURCES;
+        let is_room = counts.len() < MAX_SOURCES;
         let of = if is_room { of } else { RefusedSource { source: None, ..of } };
         counts.entry(of).or_default().add(subject);
         is_room
@@ -147,9 +147,9 @@ mod tests {
     fn many_sources_take_no_more_memory_than_some() {
         let refusals = Refusals::default();
         let at_once = (0..100_000).filter(|n| is_first(&refusals, "flows", *n, "a")).count();
-        assert_eq!(at_once, MOST_SOURCES);
+        assert_eq!(at_once, MAX_SOURCES);
         let taken = refusals.take();
-        assert_eq!(taken.len(), MOST_SOURCES + 1);
+        assert_eq!(taken.len(), MAX_SOURCES + 1);
         assert_eq!(taken.iter().map(|(_, refused)| refused.count).sum::<u64>(), 100_000);
         assert_eq!(taken[0].0.source, None);
     }

@@ -78,7 +78,7 @@ impl Subnet {
     /// Whether it can contain the interface of an endpoint of this type. Source: AWS PrivateLink, *Create an interface
     /// endpoint*, IP address type.
     #[must_use]
-    pub fn takes(&self, endpoint: IpAddressType) -> bool {
+    pub fn supports_endpoint(&self, endpoint: IpAddressType) -> bool {
         match endpoint {
             IpAddressType::Ipv4 => self.ip_address_type().has(IpFamily::Ipv4),
             IpAddressType::Ipv6 | IpAddressType::Dualstack => self.ip_address_type() == endpoint,

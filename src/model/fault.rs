@@ -174,7 +174,7 @@ impl FaultKind {
 
     /// Whether it affects individual flows, chosen when they start.
     #[must_use]
-    pub fn is_of_flows(&self) -> bool {
+    pub fn affects_flows(&self) -> bool {
         match self {
             Self::Latency { .. }
             | Self::Bandwidth { .. }
@@ -259,7 +259,7 @@ impl Share {
 
     /// Whether it includes `hash`, a value that is evenly distributed over `u64`.
     #[must_use]
-    pub fn holds(self, hash: u64) -> bool {
+    pub fn includes(self, hash: u64) -> bool {
         hash % u64::from(Self::WHOLE) < u64::from(self.0)
     }
 }
@@ -286,7 +286,7 @@ impl<'de> Deserialize<'de> for Share {
 impl Fault {
     /// A pseudo-random number for the `n`-th flow or question, the same in every run.
     #[must_use]
-    pub fn lot(&self, n: u64) -> u64 {
+    pub fn random_for(&self, n: u64) -> u64 {
         // splitmix64: every n gives a different number.
         let mut z = self.seed.wrapping_add(n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -335,7 +335,7 @@ pub fn check_fault(fault: &Fault) -> Result<(), String> {
         FaultKind::Bandwidth { bytes_per_second: 0, .. } => {
             Err("0 bytes a second is `black-hole`; `bandwidth` needs 1 at least".to_owned())
         }
-        _ if !fault.share.is_whole() && !kind.is_of_flows() && !matches!(kind, FaultKind::DnsFailure { .. }) => {
+        _ if !fault.share.is_whole() && !kind.affects_flows() && !matches!(kind, FaultKind::DnsFailure { .. }) => {
             Err(format!("`{label}` has no share: it does not affect single flows"))
         }
         _ => Ok(()),
@@ -426,7 +426,8 @@ mod tests {
             r#"{"name":"slow","kind":{"type":"latency","delay":"100ms"},"share":0.3,"seed":7,"scope":{"zone":"us-east-1a"}}"#,
         )
         .expect("a fault");
-        let hit = |fault: &Fault| (0..10_000).filter(|n| fault.share.holds(fault.lot(*n))).collect::<Vec<_>>();
+        let hit =
+            |fault: &Fault| (0..10_000).filter(|n| fault.share.includes(fault.random_for(*n))).collect::<Vec<_>>();
         let (first, again) = (hit(&fault), hit(&fault.clone()));
         assert!(first == again && (2_850..=3_150).contains(&first.len()), "{}", first.len());
         assert_ne!(first, hit(&Fault { seed: 8, ..fault.clone() }));

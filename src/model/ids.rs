@@ -27,7 +27,7 @@ pub(crate) fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bo
 
 /// Longer than any id of these kinds: Azure's names have at most 90 characters, Google's 63. With its prefix it is
 /// still shorter than the maximum key of the saved state.
-const LONGEST_PATH: usize = 400;
+const MAX_PATH_LENGTH: usize = 400;
 
 /// Whether `text` is the id of a resource in Azure (`/subscriptions/…/providers/Microsoft.Network/KIND/NAME`, in any
 /// case) or Google Cloud (`projects/PROJECT/SCOPE/KIND/NAME`).
@@ -35,7 +35,7 @@ fn is_path(text: &str, azure: &str, google: &str) -> bool {
     let is_name =
         |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.()".contains(&b));
     let parts: Vec<&str> = text.strip_prefix('/').unwrap_or(text).split('/').collect();
-    let are_names = text.len() <= LONGEST_PATH && parts.iter().all(|part| is_name(part));
+    let are_names = text.len() <= MAX_PATH_LENGTH && parts.iter().all(|part| is_name(part));
     let (kind, scope) = match parts.as_slice() {
         [subscriptions, _, groups, _, providers, network, kind @ ..]
             if text.starts_with('/')

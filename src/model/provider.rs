@@ -183,13 +183,13 @@ impl<'de> Deserialize<'de> for Minimum {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
-        enum Saved {
+        enum SavedMinimum {
             Both(usize, Option<u8>),
             Count(usize),
         }
-        let (count, percentage) = match Saved::deserialize(deserializer)? {
-            Saved::Both(count, percentage) => (count, percentage),
-            Saved::Count(count) => (count, None),
+        let (count, percentage) = match SavedMinimum::deserialize(deserializer)? {
+            SavedMinimum::Both(count, percentage) => (count, percentage),
+            SavedMinimum::Count(count) => (count, None),
         };
         Ok(Self { count, percentage })
     }
@@ -273,7 +273,7 @@ impl std::str::FromStr for StatusRange {
 impl HealthCheck {
     /// Whether a check's result also applies to connections to the traffic port.
     #[must_use]
-    pub fn tells_reach(&self) -> bool {
+    pub fn covers_traffic_port(&self) -> bool {
         self.protocol == HealthProtocol::Tcp && self.port.is_none()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::dns::managed_zones;
 use super::rules::is_paired;
-use super::snapshot::EndpointGate;
+use super::snapshot::EndpointAccess;
 use super::survey::Survey;
 use crate::model::{
     App, AppEndpointKind, AppId, BackendUrl, CidrSet, ClaimId, DeploymentModel, DnsName, EndpointState, Lease,
@@ -47,7 +47,7 @@ pub struct AppView {
 impl AppView {
     /// Whether its IP access list contains `source`.
     #[must_use]
-    pub fn lists(&self, source: std::net::IpAddr) -> bool {
+    pub fn admits(&self, source: std::net::IpAddr) -> bool {
         self.access_list.is_empty() || self.access_list.contains(source)
     }
 }
@@ -74,7 +74,7 @@ impl AppListener {
     #[must_use]
     pub fn label(&self) -> &str {
         match &self.kind {
-            AppListenerKind::Private { gate, .. } => gate.id.as_str(),
+            AppListenerKind::Private { access, .. } => access.id.as_str(),
             AppListenerKind::Public => "public",
         }
     }
@@ -86,7 +86,7 @@ pub enum AppListenerKind {
     /// An address of a private endpoint.
     Private {
         /// The access rules of the endpoint.
-        gate: Arc<EndpointGate>,
+        access: Arc<EndpointAccess>,
         /// The kind of the endpoint.
         kind: AppEndpointKind,
         /// The zone of the address.
@@ -102,7 +102,7 @@ pub struct ListenerApp {
     /// The app.
     pub app: Arc<AppView>,
     /// Whether it can be used through this listener.
-    pub standing: AppReadiness,
+    pub readiness: AppReadiness,
 }
 
 /// Whether an app can be used through one of its endpoints.
@@ -121,33 +121,37 @@ impl AppReadiness {
     pub const ALL: [Self; 3] = [Self::Ready, Self::Unpaired, Self::OtherRegion];
 }
 
-/// Compiles the apps of `desired` and their listeners; `gates` has the endpoints.
+/// Compiles the apps of `desired` and their listeners; `endpoint_access` has the endpoints.
 ///
 /// Each address of an available endpoint is a listener at the port of the app's public address, so that one URL works
 /// on both paths. An endpoint that became unusable keeps its listener, where clients get an error response.
-pub(super) fn compile_apps(survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) -> AppsView {
+pub(super) fn compile_apps(survey: &Survey<'_>, endpoint_access: &BTreeMap<VpceId, Arc<EndpointAccess>>) -> AppsView {
     let (mut view, desired) = (AppsView::default(), survey.desired);
     for app in &desired.apps {
-        let seen = Arc::new(see(app));
+        let seen = Arc::new(app_view(app));
         if let Some(lease) = desired.lease(ClaimId::PUBLIC) {
             view.add(app.public_address, (AppListenerKind::Public, lease, false), &seen, AppReadiness::Ready);
         }
         for registered in &app.endpoints {
-            let available = gates.get(&registered.endpoint).filter(|gate| gate.state == EndpointState::Available);
-            let Some(gate) = available else { continue };
-            let standing = if *gate.service.region() != app.region {
+            let available =
+                endpoint_access.get(&registered.endpoint).filter(|access| access.state == EndpointState::Available);
+            let Some(access) = available else { continue };
+            let readiness = if *access.service.region() != app.region {
                 AppReadiness::OtherRegion
             } else if registered.kind == AppEndpointKind::Sync && !is_paired(app) {
                 AppReadiness::Unpaired
             } else {
                 AppReadiness::Ready
             };
-            for at in &gate.addresses {
+            for at in &access.addresses {
                 let Some(lease) = desired.lease(at.zone.as_str()) else { continue };
-                let kind =
-                    AppListenerKind::Private { gate: Arc::clone(gate), kind: registered.kind, zone: at.zone.clone() };
-                let outage = survey.is_in_outage(gate.service.service(), &at.zone, Some(&gate.id));
-                view.add(SocketAddr::new(at.ip, app.public_address.port()), (kind, lease, outage), &seen, standing);
+                let kind = AppListenerKind::Private {
+                    access: Arc::clone(access),
+                    kind: registered.kind,
+                    zone: at.zone.clone(),
+                };
+                let outage = survey.is_in_outage(access.service.service(), &at.zone, Some(&access.id));
+                view.add(SocketAddr::new(at.ip, app.public_address.port()), (kind, lease, outage), &seen, readiness);
             }
         }
         view.apps.insert(app.id.clone(), seen);
@@ -162,7 +166,7 @@ impl AppsView {
         address: SocketAddr,
         (kind, lease, outage): (AppListenerKind, Lease, bool),
         app: &Arc<AppView>,
-        standing: AppReadiness,
+        readiness: AppReadiness,
     ) {
         let listener = self.listeners.entry(address).or_insert_with(|| {
             Arc::new(AppListener {
@@ -179,11 +183,11 @@ impl AppsView {
         }
         let listener = Arc::make_mut(listener);
         listener.hosts.extend(app.hosts.iter().cloned());
-        listener.apps.insert(app.id.clone(), ListenerApp { app: Arc::clone(app), standing });
+        listener.apps.insert(app.id.clone(), ListenerApp { app: Arc::clone(app), readiness });
     }
 }
 
-fn see(app: &App) -> AppView {
+fn app_view(app: &App) -> AppView {
     AppView {
         id: app.id.clone(),
         project: app.project.clone(),
@@ -236,7 +240,7 @@ mod tests {
         );
         let sync = &snapshot.apps.listeners[&of::<SocketAddr>("10.0.30.196:443")];
         assert!(matches!(&sync.kind, AppListenerKind::Private { kind: AppEndpointKind::Sync, .. }));
-        assert_eq!(sync.apps[&of::<AppId>("myapp-abcde")].standing, AppReadiness::Ready);
+        assert_eq!(sync.apps[&of::<AppId>("myapp-abcde")].readiness, AppReadiness::Ready);
     }
 
     /// B14.
@@ -297,13 +301,13 @@ mod tests {
     fn an_endpoint_without_its_pair_or_its_region_has_a_listener_without_a_usable_app() {
         let mut desired = with_app();
         desired.apps[0].endpoints.remove(0);
-        let standing = |desired: &Desired| {
+        let readiness = |desired: &Desired| {
             let snapshot = plan(desired);
-            snapshot.apps.listeners[&of::<SocketAddr>("10.0.30.196:443")].apps[&of::<AppId>("myapp-abcde")].standing
+            snapshot.apps.listeners[&of::<SocketAddr>("10.0.30.196:443")].apps[&of::<AppId>("myapp-abcde")].readiness
         };
-        assert_eq!(standing(&desired), AppReadiness::Unpaired);
+        assert_eq!(readiness(&desired), AppReadiness::Unpaired);
         desired.apps[0].region = of("us-west-2");
-        assert_eq!(standing(&desired), AppReadiness::OtherRegion);
+        assert_eq!(readiness(&desired), AppReadiness::OtherRegion);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::fixture::{endpoint, of, plan, refusals, replica_set};
-use super::{Gate, Snapshot};
+use super::{ListenerAccess, Snapshot};
 use crate::config::{self, CLOUDS};
 use crate::model::{Cloud, Cluster, Desired, DnsName, VpceId};
 
@@ -65,8 +65,8 @@ fn each_endpoint_has_one_address_with_a_port_for_each_node() {
         for port in 1024..=1026 {
             let listener = &snapshot.listeners[&of::<SocketAddr>(&format!("{ip}:{port}"))];
             assert_eq!(listener.group.idle_timeout, Duration::from_secs(idle));
-            let Gate::Endpoint(gate) = &listener.gate else { panic!("it is private") };
-            assert_eq!((gate.id.as_str(), gate.regional_name.as_ref()), (endpoint, None));
+            let ListenerAccess::Endpoint(access) = &listener.access else { panic!("it is private") };
+            assert_eq!((access.id.as_str(), access.regional_name.as_ref()), (endpoint, None));
         }
     }
     assert_eq!(snapshot.listeners.len(), 6);

@@ -9,14 +9,14 @@ use ipnet::IpNet;
 use super::TargetKind;
 use super::apps::compile_apps;
 use super::dns;
+use super::endpoint_access::endpoint_access;
 use super::error::{Findings, Location, PlanErrors, RuleError};
-use super::gates::gates;
 use super::paths::paths;
 use super::port_allocations::PortAllocations;
 use super::ports::{PortLedger, allocate};
 use super::rules;
 use super::snapshot::{
-    EndpointGate, Gate, Generation, Listener, ListenerMode, Member, Snapshot, TargetGroup, TargetView,
+    EndpointAccess, Generation, Listener, ListenerAccess, ListenerMode, Member, Snapshot, TargetGroup, TargetView,
     UnresolvedMember, ZoneAddress, ZoneView,
 };
 use super::strings::Paths;
@@ -49,12 +49,12 @@ pub fn compile(
 
     let service_side: BTreeSet<_> = survey.providers.values().flat_map(|provider| provider.cidrs().iter()).collect();
     let mut service_side: Vec<IpNet> = service_side.into_iter().copied().collect();
-    service_side.extend(stray_targets(&survey, &service_side));
+    service_side.extend(outside_targets(&survey, &service_side));
     let service_side: CidrSet = service_side.into_iter().collect();
     let paths = paths(&survey, &next, &mut findings);
-    let gates = gates(&survey);
-    note_closed_ports(&survey, &gates, &next, &mut findings);
-    let dns = dns::view(&survey, &gates, &paths, &service_side, &mut findings);
+    let endpoint_access = endpoint_access(&survey);
+    note_closed_ports(&survey, &endpoint_access, &next, &mut findings);
+    let dns = dns::view(&survey, &endpoint_access, &paths, &service_side, &mut findings);
     findings.checked()?;
 
     let mut snapshot = Snapshot {
@@ -62,7 +62,7 @@ pub fn compile(
         zones: zones(&survey),
         faults: desired.faults.values().cloned().collect(),
         strings: paths.iter().map(Paths::strings).collect(),
-        apps: Arc::new(compile_apps(&survey, &gates)),
+        apps: Arc::new(compile_apps(&survey, &endpoint_access)),
         dns: Arc::new(dns),
         service_side: Arc::new(service_side),
         notices: findings.into_notices(),
@@ -71,27 +71,27 @@ pub fn compile(
     };
     for provider in survey.providers.values() {
         if let ServiceOwner::Project(project, service) = *provider {
-            add_balancer(&mut snapshot, &survey, &gates, &next, project, service);
+            add_balancer(&mut snapshot, &survey, &endpoint_access, &next, project, service);
         }
     }
     for project in &desired.projects {
         add_public(&mut snapshot, &survey, project);
     }
-    snapshot.endpoints = gates;
+    snapshot.endpoints = endpoint_access;
     Ok((snapshot, next))
 }
 
 /// Adds notices about endpoints whose security groups admit no client to any of their targets' ports.
 fn note_closed_ports(
     survey: &Survey<'_>,
-    gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
+    endpoint_access: &BTreeMap<VpceId, Arc<EndpointAccess>>,
     held: &PortAllocations,
     findings: &mut Findings,
 ) {
     for endpoint in survey.endpoints.values().flatten() {
         let (service, groups) = (endpoint.service.service(), &endpoint.security_groups);
-        let Some((gate, ledger)) = gates.get(&endpoint.id).zip(held.ledgers.get(service)) else { continue };
-        let open = |port: ListenerPort| gate.rules.ingress.iter().any(|rule| rule.ports.contains(port));
+        let Some((access, ledger)) = endpoint_access.get(&endpoint.id).zip(held.ledgers.get(service)) else { continue };
+        let open = |port: ListenerPort| access.rules.ingress.iter().any(|rule| rule.ports.contains(port));
         let targets = survey.targets.get(service).into_iter().flatten();
         let ports: BTreeSet<ListenerPort> = targets.filter_map(|target| ledger.port(&target.id)).collect();
         let (Some(first), Some(last)) = (ports.first(), ports.last()) else { continue };
@@ -100,7 +100,7 @@ fn note_closed_ports(
         }
         let over = |family: IpFamily| {
             let is_of = |net: &IpNet| IpFamily::of(net.addr()) == family;
-            let mut rules = gate.rules.ingress.iter().filter(|rule| rule.cidrs.iter().any(is_of));
+            let mut rules = access.rules.ingress.iter().filter(|rule| rule.cidrs.iter().any(is_of));
             rules.any(|rule| ports.iter().any(|port| rule.ports.contains(*port)))
         };
         let is_dual = endpoint.ip_address_type == IpAddressType::Dualstack;
@@ -165,7 +165,7 @@ fn addresses_in(survey: &Survey<'_>, service: &VpceServiceId, zone: &Zone) -> Ve
 
 /// Addresses of processes outside every load balancer's networks. They count as the service's side too, except those
 /// for which there is a notice ([`Survey::is_service_side_alone`]).
-fn stray_targets(survey: &Survey<'_>, service_side: &[IpNet]) -> Vec<IpNet> {
+fn outside_targets(survey: &Survey<'_>, service_side: &[IpNet]) -> Vec<IpNet> {
     let known: CidrSet = service_side.iter().copied().collect();
     let projects = survey.desired.projects.iter().filter(|project| !project.services.is_empty());
     let addresses: BTreeSet<IpAddr> = projects
@@ -196,7 +196,7 @@ fn hold(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) ->
         let wanted = survey.targets.get(id).into_iter().flatten().map(|target| target.id.clone()).collect();
         match allocate(service.ports, ledger, &wanted, moves.get(id).unwrap_or(&BTreeMap::new())) {
             Ok(ledger) => {
-                note_strays(service, &ledger, findings);
+                note_out_of_range(service, &ledger, findings);
                 next.ledgers.insert((*id).clone(), ledger);
             }
             Err(errors) => {
@@ -217,7 +217,7 @@ fn hold(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) ->
 }
 
 /// Adds notices about ports outside the load balancer's range, which has changed since they were assigned.
-fn note_strays(service: &EndpointService, ledger: &PortLedger, findings: &mut Findings) {
+fn note_out_of_range(service: &EndpointService, ledger: &PortLedger, findings: &mut Findings) {
     for (target, port) in ledger.ports().filter(|(_, port)| !service.ports.contains(*port)) {
         findings.note(
             &Location::Service(service.id.clone()),
@@ -261,7 +261,7 @@ fn number(
 fn add_balancer(
     snapshot: &mut Snapshot,
     survey: &Survey<'_>,
-    gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
+    endpoint_access: &BTreeMap<VpceId, Arc<EndpointAccess>>,
     held: &PortAllocations,
     project: &Project,
     service: &EndpointService,
@@ -285,16 +285,16 @@ fn add_balancer(
     }
     snapshot.targets[first..].sort_by_key(|target| target.port);
     for endpoint in survey.endpoints_of(&service.id).iter().filter(|endpoint| is_available(endpoint)) {
-        let Some(gate) = gates.get(&endpoint.id) else { continue };
-        for at in &gate.addresses {
+        let Some(access) = endpoint_access.get(&endpoint.id) else { continue };
+        for at in &access.addresses {
             let Some(lease) = survey.desired.lease(at.zone.as_str()) else { continue };
             for (port, group) in &open {
                 let address = SocketAddr::new(at.ip, port.get());
-                let gate = Gate::Endpoint(Arc::clone(gate));
+                let access = ListenerAccess::Endpoint(Arc::clone(access));
                 let answer = group.answer(&at.zone);
                 let (group, zone) = (Arc::clone(group), at.zone.clone());
                 let (faults, lease) = (Vec::new(), lease.clone());
-                let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults, lease };
+                let mut listener = Listener { address, access, group, zone, answer, outage: false, faults, lease };
                 apply_faults(&mut listener, survey);
                 snapshot.listeners.insert(address, Arc::new(listener));
             }
@@ -365,7 +365,7 @@ fn view(
         cluster: target.cluster.name.clone(),
         kind: target.kind,
         port,
-        state: if target.cluster.paused { TargetState::Unused } else { best_of(&members) },
+        state: if target.cluster.paused { TargetState::Unused } else { best_state(&members) },
         members,
         unresolved: target.processes.iter().filter(|process| process.address.is_none()).map(unresolved).collect(),
         paused: target.cluster.paused,
@@ -377,7 +377,7 @@ fn unresolved(process: &TargetProcess<'_>) -> UnresolvedMember {
 }
 
 /// The best state among the members, as one that receives flows suffices.
-fn best_of(members: &[Member]) -> TargetState {
+fn best_state(members: &[Member]) -> TargetState {
     const BEST_FIRST: [TargetState; 6] = [
         TargetState::Healthy,
         TargetState::Initial,
@@ -414,9 +414,9 @@ fn group(service: &EndpointService, target: TargetId, members: Vec<Member>, prox
 
 /// Applies the faults to a listener. A fault that matches every flow changes the listener's mode.
 fn apply_faults(listener: &mut Listener, survey: &Survey<'_>) {
-    let vpce = match &listener.gate {
-        Gate::Endpoint(gate) => Some(&gate.id),
-        Gate::Public { .. } => None,
+    let vpce = match &listener.access {
+        ListenerAccess::Endpoint(access) => Some(&access.id),
+        ListenerAccess::Public { .. } => None,
     };
     let (group, zone) = (&listener.group, &listener.zone);
     for fault in survey.faults() {
@@ -429,7 +429,7 @@ fn apply_faults(listener: &mut Listener, survey: &Survey<'_>) {
         if matches!(fault.kind, FaultKind::ZoneOutage {}) && here && scope.zone.is_some() {
             listener.outage = true;
             listener.answer = ListenerMode::Ignore;
-        } else if fault.kind.is_of_flows() && here && at_target {
+        } else if fault.kind.affects_flows() && here && at_target {
             match fault.kind {
                 _ if listener.outage || !fault.share.is_whole() => {}
                 FaultKind::Refuse {} => listener.answer = ListenerMode::Refuse,
@@ -450,11 +450,11 @@ fn add_public(snapshot: &mut Snapshot, survey: &Survey<'_>, project: &Project) {
             let Some(address) = node.public_address else { continue };
             let Some(service) = survey.service_in(project, &node.zone.region()) else { continue };
             let group = Arc::new(public_group(survey, project, service, cluster, node));
-            let gate = Gate::Public { access_list: Arc::clone(&access_list) };
+            let access = ListenerAccess::Public { access_list: Arc::clone(&access_list) };
             let answer = group.answer(&node.zone);
             let zone = node.zone.clone();
             let (faults, lease) = (Vec::new(), lease.clone());
-            let mut listener = Listener { address, gate, group, zone, answer, outage: false, faults, lease };
+            let mut listener = Listener { address, access, group, zone, answer, outage: false, faults, lease };
             apply_faults(&mut listener, survey);
             snapshot.listeners.insert(address, Arc::new(listener));
         }
@@ -535,7 +535,7 @@ mod tests {
         );
         let second = listener(&snapshot, "10.0.20.54:1025");
         assert_eq!(second.zone, of("us-east-1b"));
-        assert_eq!(second.gate.label(), ENDPOINT);
+        assert_eq!(second.access.label(), ENDPOINT);
         assert_eq!(second.group.target, of("Cluster0/shard-00-01"));
         assert_eq!(second.group.members.len(), 1);
         assert_eq!(second.group.members[0].address, of("10.200.0.12:27017"));
@@ -652,7 +652,7 @@ mod tests {
         desired.projects[0].clusters[0].nodes[2].public_address = Some(of("203.0.113.22:27017"));
         let snapshot = plan(&desired);
         let public = listener(&snapshot, "203.0.113.22:27017");
-        let Gate::Public { access_list } = &public.gate else { panic!("{:?}", public.gate) };
+        let ListenerAccess::Public { access_list } = &public.access else { panic!("{:?}", public.access) };
         assert_eq!(**access_list, nets(&["203.0.113.0/24"]));
         assert_eq!(public.group.members[0].address, of("10.200.0.13:27017"));
         assert_eq!(public.zone, of("us-east-1c"));
@@ -702,12 +702,12 @@ mod tests {
     #[test]
     fn rules_that_name_groups_become_networks() {
         let snapshot = plan(&documented());
-        let gate = &snapshot.endpoints[&of::<VpceId>(ENDPOINT)];
-        assert_eq!(gate.rules.ingress.len(), 1);
-        assert_eq!(gate.rules.ingress[0].cidrs.to_string(), "10.0.0.0/16, 192.168.7.0/24");
-        assert_eq!(gate.rules.clients.len(), 1, "groups that have members");
-        assert_eq!(gate.rules.clients[0].members.to_string(), "192.168.7.0/24");
-        let out = gate.rules.clients[0].egress[0].cidrs.to_string();
+        let access = &snapshot.endpoints[&of::<VpceId>(ENDPOINT)];
+        assert_eq!(access.rules.ingress.len(), 1);
+        assert_eq!(access.rules.ingress[0].cidrs.to_string(), "10.0.0.0/16, 192.168.7.0/24");
+        assert_eq!(access.rules.clients.len(), 1, "groups that have members");
+        assert_eq!(access.rules.clients[0].members.to_string(), "192.168.7.0/24");
+        let out = access.rules.clients[0].egress[0].cidrs.to_string();
         assert_eq!(out, "10.0.30.194/32, 10.0.20.54/32", "the endpoint's interfaces carry its group");
     }
 

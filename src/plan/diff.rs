@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::snapshot::{Gate, Listener, Member, Snapshot, TargetGroup};
+use super::snapshot::{Listener, ListenerAccess, Member, Snapshot, TargetGroup};
 use crate::model::{ConnectError, DrainReason, EndpointState, ListenerPort, TargetId, TargetState, VpceServiceId};
 
 /// The difference between the listeners of two snapshots. Each list is in order of address.
@@ -132,7 +132,7 @@ struct CloseReasons<'a> {
 impl<'a> From<&'a Snapshot> for CloseReasons<'a> {
     fn from(new: &'a Snapshot) -> Self {
         let running = new.targets.iter().filter(|target| !target.paused);
-        let public = new.listeners.values().filter(|listener| matches!(listener.gate, Gate::Public { .. }));
+        let public = new.listeners.values().filter(|listener| matches!(listener.access, ListenerAccess::Public { .. }));
         Self {
             new,
             ports: running.map(|target| ((&target.service, &target.id), target.port)).collect(),
@@ -147,18 +147,18 @@ impl CloseReasons<'_> {
             return DrainReason::ClaimLost;
         }
         let target = (&listener.group.service, &listener.group.target);
-        let elsewhere = match &listener.gate {
-            Gate::Endpoint(gate) => {
+        let elsewhere = match &listener.access {
+            ListenerAccess::Endpoint(access) => {
                 let ip = listener.address.ip();
-                let still_there = self.new.endpoints.get(&gate.id).is_some_and(|gate| {
-                    gate.state == EndpointState::Available && gate.addresses.iter().any(|address| address.ip == ip)
+                let still_there = self.new.endpoints.get(&access.id).is_some_and(|access| {
+                    access.state == EndpointState::Available && access.addresses.iter().any(|address| address.ip == ip)
                 });
                 if !still_there {
                     return DrainReason::EndpointRemoved;
                 }
                 self.ports.get(&target).is_some_and(|port| port.get() != listener.address.port())
             }
-            Gate::Public { .. } => self.public.contains(&target),
+            ListenerAccess::Public { .. } => self.public.contains(&target),
         };
         if elsewhere { DrainReason::Moved } else { DrainReason::Deregistered }
     }

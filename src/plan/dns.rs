@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::error::{Findings, Location, RuleError};
 use super::rules::{is_paired, owner};
-use super::snapshot::{DnsFault, DnsView, DnsZone, EndpointGate, RecordSets, VpcDns};
+use super::snapshot::{DnsFault, DnsView, DnsZone, EndpointAccess, RecordSets, VpcDns};
 use super::strings::{Paths, PrivatePath};
 use super::survey::{Survey, is_available};
 use crate::model::{
@@ -23,18 +23,18 @@ const APP_DOMAIN: &str = "services.cloud.mongodb.com";
 /// The view of a whole plan.
 pub(super) fn view(
     survey: &Survey<'_>,
-    gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
+    endpoint_access: &BTreeMap<VpceId, Arc<EndpointAccess>>,
     paths: &[Paths<'_>],
     service_side: &CidrSet,
     findings: &mut Findings,
 ) -> DnsView {
-    let mut public = Zones::default();
+    let mut public = ZoneSet::default();
     for path in paths {
         let at = || Location::Cluster(path.project.clone(), path.cluster.name.clone());
-        let added = add_cluster(&mut public, path, gates);
+        let added = add_cluster(&mut public, path, endpoint_access);
         findings.take(at, added);
     }
-    add_endpoints(&mut public, survey, gates);
+    add_endpoints(&mut public, survey, endpoint_access);
     add_apps(&mut public, survey);
     for (name, address) in &survey.desired.own_names {
         findings.take(|| Location::OwnName(name.clone()), add_own_name(&mut public, name, *address));
@@ -84,9 +84,9 @@ pub(super) fn managed_zones(kind: AppEndpointKind, region: &Region) -> Vec<DnsNa
 
 /// Zones by apex, with their records.
 #[derive(Default)]
-struct Zones(BTreeMap<DnsName, DnsZone>);
+struct ZoneSet(BTreeMap<DnsName, DnsZone>);
 
-impl Zones {
+impl ZoneSet {
     fn at(&mut self, zone: &DnsName, name: DnsName) -> &mut RecordSets {
         self.0.entry(zone.clone()).or_default().records.entry(name).or_default()
     }
@@ -104,15 +104,15 @@ impl Zones {
 }
 
 fn add_cluster(
-    zones: &mut Zones,
+    zones: &mut ZoneSet,
     path: &Paths<'_>,
-    gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
+    endpoint_access: &BTreeMap<VpceId, Arc<EndpointAccess>>,
 ) -> Result<(), RuleError> {
     zones.0.entry(path.zone.clone()).or_default();
     for private in &path.private {
         let ports = private.hosts.iter().flat_map(|host| host.ports.iter().map(|port| (*port, host.name.clone())));
         add_seed_list(zones, path, &private.name, ports.collect(), private.optimized)?;
-        add_hosts(zones, path, private, gates)?;
+        add_hosts(zones, path, private, endpoint_access)?;
     }
     let mut seeds = Vec::new();
     for (host, node) in &path.nodes {
@@ -128,7 +128,7 @@ fn add_cluster(
 /// SRV records at `_mongodb._tcp.NAME`, TXT at the name itself (MongoDB specifications, *Initial DNS Seedlist
 /// Discovery*).
 fn add_seed_list(
-    zones: &mut Zones,
+    zones: &mut ZoneSet,
     path: &Paths<'_>,
     name: &DnsName,
     srv: Vec<(ListenerPort, DnsName)>,
@@ -142,18 +142,18 @@ fn add_seed_list(
 
 /// The hosts are shared by all clusters of a project and region: one CNAME each, however many clusters.
 fn add_hosts(
-    zones: &mut Zones,
+    zones: &mut ZoneSet,
     path: &Paths<'_>,
     private: &PrivatePath<'_>,
-    gates: &BTreeMap<VpceId, Arc<EndpointGate>>,
+    endpoint_access: &BTreeMap<VpceId, Arc<EndpointAccess>>,
 ) -> Result<(), RuleError> {
     for host in &private.hosts {
-        let Some(gate) = gates.get(host.endpoint) else { continue };
-        let records = match &gate.regional_name {
+        let Some(access) = endpoint_access.get(host.endpoint) else { continue };
+        let records = match &access.regional_name {
             Some(name) => RecordSets { cname: Some(name.clone()), ..RecordSets::default() },
             // Azure and Google: an A record. Source: Atlas, *Troubleshoot Private Endpoint Connection Issues*.
             None => RecordSets {
-                addresses: gate.addresses.iter().map(|address| address.ip).collect(),
+                addresses: access.addresses.iter().map(|address| address.ip).collect(),
                 ..RecordSets::default()
             },
         };
@@ -169,18 +169,18 @@ fn add_hosts(
 
 /// AWS's names: the regional one with an address per subnet, and a zonal one for each. A zonal name is not affected by
 /// a zonal shift, as its clients want exactly that address.
-fn add_endpoints(zones: &mut Zones, survey: &Survey<'_>, gates: &BTreeMap<VpceId, Arc<EndpointGate>>) {
-    for gate in gates.values() {
-        let Some(regional) = &gate.regional_name else { continue };
+fn add_endpoints(zones: &mut ZoneSet, survey: &Survey<'_>, endpoint_access: &BTreeMap<VpceId, Arc<EndpointAccess>>) {
+    for access in endpoint_access.values() {
+        let Some(regional) = &access.regional_name else { continue };
         let Some(zone) = regional.parent() else { continue };
         zones.0.entry(zone.clone()).or_default();
-        let Some(endpoint) = survey.desired.endpoints.get(&gate.id) else { continue };
-        if gate.state != EndpointState::Available {
+        let Some(endpoint) = survey.desired.endpoints.get(&access.id) else { continue };
+        if access.state != EndpointState::Available {
             continue;
         }
         zones.at(&zone, regional.clone()).addresses = survey.answered(endpoint).0;
         let first = regional.as_str().split('.').next().unwrap_or_default();
-        for address in gate.addresses.iter().filter(|address| endpoint.dns_record_ip_type.answers(address.ip)) {
+        for address in access.addresses.iter().filter(|address| endpoint.dns_record_ip_type.answers(address.ip)) {
             let zonal = zone.prefixed(&format!("{first}-{}", address.zone)).expect("22 + 1 + 8 + 1 + 15 letters fit");
             zones.at(&zone, zonal).addresses.insert(address.ip);
         }
@@ -188,7 +188,7 @@ fn add_endpoints(zones: &mut Zones, survey: &Survey<'_>, gates: &BTreeMap<VpceId
 }
 
 /// App Services' names outside of every VPC: regional or global ones.
-fn add_apps(zones: &mut Zones, survey: &Survey<'_>) {
+fn add_apps(zones: &mut ZoneSet, survey: &Survey<'_>) {
     let domain: DnsName = APP_DOMAIN.parse().expect("a constant name");
     for app in &survey.desired.apps {
         let names = match app.deployment {
@@ -209,7 +209,7 @@ fn add_apps(zones: &mut Zones, survey: &Survey<'_>) {
 
 /// Adds a host name of the gateway's own APIs, as a public name like the vendors': in the zone that contains it,
 /// otherwise in a separate zone, so that it hides no other name.
-fn add_own_name(zones: &mut Zones, name: &DnsName, address: IpAddr) -> Result<(), RuleError> {
+fn add_own_name(zones: &mut ZoneSet, name: &DnsName, address: IpAddr) -> Result<(), RuleError> {
     let parents = zones.0.keys().filter(|zone| name.is_within(zone));
     let zone = parents.max_by_key(|zone| zone.as_str().len()).unwrap_or(name).clone();
     let records = RecordSets { addresses: BTreeSet::from([address]), ..RecordSets::default() };

@@ -68,7 +68,7 @@ fn names_have_the_records_that_the_record_type_says() {
 #[test]
 fn a_clients_origin_follows_from_its_ipv6_address_and_no_other_spelling_matches() {
     let snapshot = plan(&dual_stack());
-    let gate = &snapshot.endpoints[&of::<VpceId>(ENDPOINT)];
+    let access = &snapshot.endpoints[&of::<VpceId>(ENDPOINT)];
     for (source, origin) in [
         ("2001:db8:a:30::a", Origin::Vpc),
         ("2001:db8:a:ff:ffff::1", Origin::Vpc),
@@ -85,7 +85,7 @@ fn a_clients_origin_follows_from_its_ipv6_address_and_no_other_spelling_matches(
         ("fd00:a::1", Origin::Public),
         ("::1", Origin::Public),
     ] {
-        assert_eq!(gate.origin(of(source), &snapshot.service_side), origin, "{source}");
+        assert_eq!(access.origin(of(source), &snapshot.service_side), origin, "{source}");
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! In reading order: `survey` indexes the desired state by id, `targets` lists the addressable targets, `rules` checks
 //! what is allowed, `ports` allocates ports, `paths` determines which endpoints reach which cluster, `strings` and
-//! `dns` format that, `gates` resolves the access rules of endpoints; `compile` combines them.
+//! `dns` format that, `endpoint_access` resolves the access rules of endpoints; `compile` combines them.
 
 mod apps;
 #[cfg(test)]
@@ -15,10 +15,10 @@ mod diff;
 mod dns;
 #[cfg(test)]
 mod dual_stack_tests;
+mod endpoint_access;
 mod error;
 #[cfg(test)]
 mod fixture;
-mod gates;
 mod horizons;
 mod paths;
 mod port_allocations;
@@ -40,7 +40,7 @@ pub use port_allocations::PortAllocations;
 pub use ports::{LedgerError, PortError, PortLedger, PortsExhausted, allocate};
 pub use rules::may_disable_regional_mode;
 pub use snapshot::{
-    ClientGroup, ClusterStrings, DnsAnswer, DnsFault, DnsView, DnsZone, EndpointGate, Gate, GateAddress, Generation,
-    Listener, ListenerMode, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot, TargetGroup,
-    TargetKind, TargetView, UnresolvedMember, VpcDns, ZoneAddress, ZoneView,
+    ClientGroup, ClusterStrings, DnsAnswer, DnsFault, DnsView, DnsZone, EndpointAccess, EniAddress, Generation,
+    Listener, ListenerAccess, ListenerMode, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot,
+    TargetGroup, TargetKind, TargetView, UnresolvedMember, VpcDns, ZoneAddress, ZoneView,
 };

@@ -8,7 +8,7 @@ use super::fixture::{
     ENDPOINT, SERVICE, VPC, WEST_ENDPOINT, add_endpoint, bi_connector, nets, of, replica_set, sharded, two_regions,
     with_app,
 };
-use super::{Gate, Generation, PortAllocations, Snapshot, compile, diff};
+use super::{Generation, ListenerAccess, PortAllocations, Snapshot, compile, diff};
 use crate::model::{
     Cluster, Desired, EndpointState, InterfaceEndpoint, ListenerPort, Naming, PrivateZone, TargetState, Tier, VpceId,
     ZoneRecord,
@@ -290,11 +290,11 @@ fn check_snapshot(desired: &Desired, snapshot: &Snapshot, held: &PortAllocations
     for (address, listener) in &snapshot.listeners {
         assert_eq!(*address, listener.address);
         assert!(!listener.group.members.is_empty());
-        if let Gate::Endpoint(gate) = &listener.gate {
+        if let ListenerAccess::Endpoint(access) = &listener.access {
             let target = views[&(&listener.group.service, address.port())];
             assert_eq!((&listener.group.target, &listener.group.members), (&target.id, &target.members));
-            assert_eq!(gate.state, EndpointState::Available);
-            assert!(!target.paused && gate.addresses.iter().any(|own| own.ip == address.ip()));
+            assert_eq!(access.state, EndpointState::Available);
+            assert!(!target.paused && access.addresses.iter().any(|own| own.ip == address.ip()));
         }
     }
     let mut indexes = BTreeSet::new();

@@ -39,7 +39,7 @@ pub struct Snapshot {
     /// Faults that have begun or will begin, by name.
     pub faults: Vec<Arc<Fault>>,
     /// Interface endpoints, available or not.
-    pub endpoints: BTreeMap<VpceId, Arc<EndpointGate>>,
+    pub endpoints: BTreeMap<VpceId, Arc<EndpointAccess>>,
     /// Connection strings by project and cluster.
     pub strings: Vec<ClusterStrings>,
     /// The DNS views.
@@ -69,7 +69,7 @@ pub struct Listener {
     /// The address.
     pub address: SocketAddr,
     /// The access rules.
-    pub gate: Gate,
+    pub access: ListenerAccess,
     /// The targets of its flows.
     pub group: Arc<TargetGroup>,
     /// The zone of its address.
@@ -88,9 +88,9 @@ impl Listener {
     /// The claim that its address belongs to.
     #[must_use]
     pub fn claim(&self) -> &str {
-        match self.gate {
-            Gate::Endpoint(_) => self.zone.as_str(),
-            Gate::Public { .. } => ClaimId::PUBLIC,
+        match self.access {
+            ListenerAccess::Endpoint(_) => self.zone.as_str(),
+            ListenerAccess::Public { .. } => ClaimId::PUBLIC,
         }
     }
 }
@@ -110,9 +110,9 @@ pub enum ListenerMode {
 
 /// The access rules of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gate {
+pub enum ListenerAccess {
     /// The private path: through an interface endpoint.
-    Endpoint(Arc<EndpointGate>),
+    Endpoint(Arc<EndpointAccess>),
     /// The public path: the standard string's address, for clients on the IP access list.
     Public {
         /// The IP access list.
@@ -120,7 +120,7 @@ pub enum Gate {
     },
 }
 
-impl Gate {
+impl ListenerAccess {
     /// The endpoint's id for logs and labels; `public` on the public path.
     #[must_use]
     pub fn label(&self) -> &str {
@@ -133,7 +133,7 @@ impl Gate {
 
 /// An interface endpoint with its resolved access rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct EndpointGate {
+pub struct EndpointAccess {
     /// Its id.
     pub id: VpceId,
     /// Its VPC.
@@ -143,7 +143,7 @@ pub struct EndpointGate {
     /// Its state.
     pub state: EndpointState,
     /// Its addresses by zone.
-    pub addresses: Vec<GateAddress>,
+    pub addresses: Vec<EniAddress>,
     /// Its regional DNS name.
     pub regional_name: Option<DnsName>,
     /// The networks of its VPC.
@@ -158,7 +158,7 @@ pub struct EndpointGate {
 
 /// One address of an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct GateAddress {
+pub struct EniAddress {
     /// The network interface.
     pub eni: EniId,
     /// Its subnet.
@@ -561,7 +561,7 @@ impl TargetGroup {
     }
 }
 
-impl EndpointGate {
+impl EndpointAccess {
     /// The origin of a connection from `source` to this endpoint. `service_side` takes precedence.
     #[must_use]
     pub fn origin(&self, source: IpAddr, service_side: &CidrSet) -> Origin {

@@ -24,7 +24,7 @@ pub(super) struct Survey<'a> {
     /// The addressable targets of each project's services, in target order.
     pub(super) targets: BTreeMap<&'a VpceServiceId, Vec<Addressable<'a>>>,
     /// A cache by load balancer and zone, as every address needs a result that depends on all targets.
-    ill: RefCell<UnhealthyByZone>,
+    unhealthy_cache: RefCell<UnhealthyByZone>,
 }
 
 /// The targets without enough healthy members for a zone's node.
@@ -126,7 +126,7 @@ impl<'a> Survey<'a> {
         for endpoint in desired.endpoints.values().filter(|endpoint| endpoint.state != EndpointState::Deleted) {
             endpoints.entry(endpoint.service.service()).or_default().push(endpoint);
         }
-        Self { desired, providers, endpoints, targets, ill: RefCell::default() }
+        Self { desired, providers, endpoints, targets, unhealthy_cache: RefCell::default() }
     }
 
     /// The interface endpoints of `service`, by id.
@@ -225,21 +225,21 @@ impl<'a> Survey<'a> {
     /// The groups with too few healthy members for a node in `zone`.
     pub(super) fn unhealthy_targets(&self, service: &VpceServiceId, zone: &Zone) -> Rc<[TargetId]> {
         let key = (service.clone(), zone.clone());
-        let known = self.ill.borrow().get(&key).cloned();
+        let known = self.unhealthy_cache.borrow().get(&key).cloned();
         known.unwrap_or_else(|| {
-            let ill: Rc<[TargetId]> = self.ill_in(service, zone).cloned().collect();
-            self.ill.borrow_mut().insert(key, Rc::clone(&ill));
-            ill
+            let unhealthy_cache: Rc<[TargetId]> = self.unhealthy_in(service, zone).cloned().collect();
+            self.unhealthy_cache.borrow_mut().insert(key, Rc::clone(&unhealthy_cache));
+            unhealthy_cache
         })
     }
 
-    fn ill_in(&self, service: &VpceServiceId, zone: &Zone) -> impl Iterator<Item = &TargetId> {
+    fn unhealthy_in(&self, service: &VpceServiceId, zone: &Zone) -> impl Iterator<Item = &TargetId> {
         let of = match self.providers.get(service) {
             Some(ServiceOwner::Project(_, of)) if !of.attributes.dns_minimum.is_off() => Some(*of),
             _ => None,
         };
         let groups = self.targets.get(service).into_iter().flatten().filter(|target| !target.cluster.paused);
-        let ill = move |target: &&Addressable<'a>| {
+        let unhealthy_cache = move |target: &&Addressable<'a>| {
             of.is_some_and(|of| {
                 let attributes = &of.attributes;
                 let is_in = |process: &&TargetProcess<'a>| {
@@ -256,7 +256,7 @@ impl<'a> Survey<'a> {
                 attributes.dns_minimum.is_missed(well.count(), registered().count())
             })
         };
-        groups.filter(ill).map(|target| &target.id)
+        groups.filter(unhealthy_cache).map(|target| &target.id)
     }
 
     /// The addresses of an endpoint at its regional name in DNS, and why those.

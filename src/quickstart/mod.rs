@@ -22,7 +22,7 @@ pub use self::check::Check;
 use self::check::CheckContext;
 pub use self::scenario::{Shift, scenario};
 use self::standins::Follower;
-pub use self::standins::{StandInTraffic, StandIns};
+pub use self::standins::{RunningStandIns, StandInTraffic};
 pub use self::taken::AddressesInUse;
 use crate::app::{Gateway, GatewayOptions, StartError, open_store};
 use crate::config::{Config, DEFAULT_LAB_DIR, STATE_FILE, StateLocation};
@@ -38,7 +38,7 @@ use crate::telemetry::LogHandle;
 use crate::tls::{LabCa, TlsError, identity};
 
 /// Time limit for targets to become healthy. One successful probe is enough, and the stand-ins are already running.
-const HEALTHY_WITHIN: Duration = Duration::from_secs(15);
+const HEALTHY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Grace period for open flows when the quickstart stops: a user who pressed Ctrl-C is waiting.
 const GRACE: Duration = Duration::from_secs(1);
@@ -138,7 +138,7 @@ pub fn uri_environment(snapshot: &Snapshot) -> Vec<(String, String)> {
 
 /// A step of the start, for progress output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum StartStep {
     /// Creating certificates.
     Certificates,
     /// The stand-ins.
@@ -151,7 +151,7 @@ pub enum Step {
     Check,
 }
 
-impl Step {
+impl StartStep {
     /// The step in words.
     #[must_use]
     pub fn label(self) -> &'static str {
@@ -171,7 +171,7 @@ pub struct Quickstart {
     config: Config,
     is_own: bool,
     gateway: Gateway,
-    standins: StandIns,
+    standins: RunningStandIns,
     ca: LabCa,
     _follower: Follower,
 }
@@ -191,15 +191,16 @@ impl Quickstart {
     /// # Errors
     ///
     /// [`QuickstartError`]; nothing is left running.
-    pub async fn start(options: &Options, step: impl Fn(Step)) -> Result<Self, QuickstartError> {
+    pub async fn start(options: &Options, step: impl Fn(StartStep)) -> Result<Self, QuickstartError> {
         let config = configured(options);
         let planned = planned(&config).await?;
         taken::all_are_free(&config, options.config.is_some(), &planned)?;
-        step(Step::Certificates);
+        step(StartStep::Certificates);
         let ca = LabCa::open_or_create(&config.settings.lab_dir)?;
-        step(Step::StandIns);
-        let mut standins = StandIns::start(&config.desired, &planned, &ca, options.timing.unwrap_or_default()).await?;
-        step(Step::Gateway);
+        step(StartStep::StandIns);
+        let mut standins =
+            RunningStandIns::start(&config.desired, &planned, &ca, options.timing.unwrap_or_default()).await?;
+        step(StartStep::Gateway);
         let gateway_options = GatewayOptions {
             flags: Some(taken::FLAGS),
             logs: options.logs.clone(),
@@ -208,7 +209,7 @@ impl Quickstart {
         };
         let gateway = Gateway::start(config.clone(), gateway_options).await?;
         let follower = standins.follow(gateway.control().snapshots(), |_| false);
-        step(Step::Health);
+        step(StartStep::Health);
         let is_own = options.config.is_some();
         let quickstart = Self { config, is_own, gateway, standins, ca, _follower: follower };
         quickstart.until_healthy().await;
@@ -220,7 +221,7 @@ impl Quickstart {
         let all = |snapshot: &Arc<Snapshot>| unhealthy(snapshot).is_empty();
         let mut snapshots = self.gateway.control().snapshots();
         // Either way, the check reports it.
-        let _ = timeout(HEALTHY_WITHIN, snapshots.wait_for(all)).await;
+        let _ = timeout(HEALTHY_TIMEOUT, snapshots.wait_for(all)).await;
     }
 
     /// Uses the gateway as clients would: for the scenario from every network, for the user's config with the checks
@@ -256,7 +257,7 @@ impl Quickstart {
 
     /// The stand-ins.
     #[must_use]
-    pub fn stand_ins(&self) -> &StandIns {
+    pub fn stand_ins(&self) -> &RunningStandIns {
         &self.standins
     }
 
@@ -334,10 +335,12 @@ pub(crate) async fn planned(config: &Config) -> Result<Snapshot, QuickstartError
     let held = match &config.settings.state {
         StateLocation::Memory => PortAllocations::default(),
         StateLocation::File(path) => match FileStore::peek_blocking(path)? {
-            Some(store) => control::recall(Arc::new(store), &mut desired).await?,
+            Some(store) => control::load_with_overrides(Arc::new(store), &mut desired).await?,
             None => PortAllocations::default(),
         },
-        location @ StateLocation::Etcd(_) => control::recall(open_store(location).await?, &mut desired).await?,
+        location @ StateLocation::Etcd(_) => {
+            control::load_with_overrides(open_store(location).await?, &mut desired).await?
+        }
     };
     Ok(compile(&desired, &held, Generation(1))?.0)
 }

@@ -15,7 +15,7 @@ use super::horizons::{horizons, listed, private_hosts, strings_of};
 use crate::api::StandInControl;
 use crate::model::{App, Cluster, ClusterKind, Desired, DnsName, Node, StandInCommand, StandInMember, StandInRefusal};
 use crate::plan::Snapshot;
-use crate::standin::app::{App as AppBackend, AppCounts, AppLocation, AppSpec, Apps};
+use crate::standin::app::{AppBackend, AppCounts, AppLocation, AppSpec, KnownApps};
 use crate::standin::mongo::{
     Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, StandInCounts, Timing,
 };
@@ -29,7 +29,7 @@ const STEP_DOWN: Duration = Duration::from_secs(60);
 
 /// The running stand-ins. Dropping them stops them.
 #[derive(Debug)]
-pub struct StandIns {
+pub struct RunningStandIns {
     clusters: Vec<(Cluster, StandIn)>,
     apps: Vec<(String, AppBackend)>,
     horizons: Vec<(Cluster, watch::Sender<Horizons>)>,
@@ -61,7 +61,7 @@ pub(crate) struct Follower {
     _task: AbortOnDropHandle<()>,
 }
 
-impl StandIns {
+impl RunningStandIns {
     /// Starts one for every cluster and app of `desired`. `planned` is the snapshot that the gateway will start with;
     /// their certificates are for its names.
     pub(crate) async fn start(
@@ -103,7 +103,7 @@ impl StandIns {
         let mut apps = Vec::new();
         for app in &desired.apps {
             let Some(address) = backend_address(app) else { continue };
-            let known = Apps::from([(app.id.clone(), location(app))]);
+            let known = KnownApps::from([(app.id.clone(), location(app))]);
             // Apps do not change while the quickstart runs.
             let spec = AppSpec { address, tls: None, apps: watch::channel(known).1 };
             apps.push((app.id.to_string(), AppBackend::start(spec).await?));
@@ -293,7 +293,7 @@ fn certificate(cluster: &Cluster, planned: &Snapshot, ca: &LabCa) -> Result<Arc<
     let wildcards: Vec<DnsName> = domains.iter().filter_map(|domain| format!("*.{domain}").parse().ok()).collect();
     names.extend(wildcards);
     let mut ips: Vec<IpAddr> =
-        planned.endpoints.values().flat_map(|gate| gate.addresses.iter().map(|at| at.ip)).collect();
+        planned.endpoints.values().flat_map(|access| access.addresses.iter().map(|at| at.ip)).collect();
     for node in &cluster.nodes {
         ips.extend(node.address.fixed().map(|address| address.ip()));
         ips.extend(node.public_address.map(|address| address.ip()));

@@ -46,11 +46,11 @@ pub struct AppSpec {
     /// The TLS configuration (ALPN `h2` and `http/1.1`); `None`: plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
     /// The apps, with their responses to the `location` call.
-    pub apps: watch::Receiver<Apps>,
+    pub apps: watch::Receiver<KnownApps>,
 }
 
 /// Apps by their client app id.
-pub type Apps = BTreeMap<AppId, AppLocation>;
+pub type KnownApps = BTreeMap<AppId, AppLocation>;
 
 /// The response to an SDK's `location` call.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -78,12 +78,12 @@ pub struct AppCounts {
 
 /// A running App Services backend. Dropping it stops it.
 #[derive(Debug)]
-pub struct App {
+pub struct AppBackend {
     server: Server,
     shared: Arc<AppState>,
 }
 
-impl App {
+impl AppBackend {
     /// Binds its address and starts serving.
     ///
     /// # Errors
@@ -122,7 +122,7 @@ impl App {
 
 #[derive(Debug)]
 struct AppState {
-    apps: watch::Receiver<Apps>,
+    apps: watch::Receiver<KnownApps>,
     counters: AppCounters,
 }
 
@@ -133,7 +133,7 @@ struct AppCounters {
     messages: AtomicU64,
 }
 
-type Reply = Response<Full<Bytes>>;
+type AppReply = Response<Full<Bytes>>;
 
 /// Serves one connection to its end, plain or encrypted.
 async fn serve(shared: Arc<AppState>, tls: Option<Arc<ServerConfig>>, stream: TcpStream, peer: SocketAddr) {
@@ -173,7 +173,7 @@ async fn answer(
     upgraded: Arc<Mutex<Option<OnUpgrade>>>,
     peer: SocketAddr,
     mut request: Request<Incoming>,
-) -> Result<Reply, Infallible> {
+) -> Result<AppReply, Infallible> {
     shared.counters.requests.fetch_add(1, Ordering::Relaxed);
     let path = request.uri().path().to_owned();
     let client_call = path.strip_prefix("/api/client/v2.0/app/").map(|rest| rest.split_once('/').unwrap_or((rest, "")));
@@ -203,7 +203,7 @@ async fn answer(
 }
 
 /// Describes the request as JSON. The body is counted, not kept.
-async fn echo(peer: SocketAddr, mut request: Request<Incoming>) -> Reply {
+async fn echo(peer: SocketAddr, mut request: Request<Incoming>) -> AppReply {
     let mut body_bytes = 0_u64;
     while let Some(frame) = request.body_mut().frame().await {
         match frame {
@@ -256,7 +256,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 
 /// The response that opens a WebSocket (RFC 6455 section 4.2.2), with the first of the offered subprotocols; or a
 /// refusal.
-fn open_websocket(headers: &HeaderMap) -> Reply {
+fn open_websocket(headers: &HeaderMap) -> AppReply {
     if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
         let error = json!({ "error": "WebSocket version 13 is served" });
         return with(reply(StatusCode::UPGRADE_REQUIRED, &error), header::SEC_WEBSOCKET_VERSION, "13");
@@ -276,13 +276,13 @@ fn open_websocket(headers: &HeaderMap) -> Reply {
     response
 }
 
-fn reply(status: StatusCode, body: &Value) -> Reply {
+fn reply(status: StatusCode, body: &Value) -> AppReply {
     let mut response = Response::new(Full::from(body.to_string()));
     *response.status_mut() = status;
     with(response, header::CONTENT_TYPE, "application/json")
 }
 
-fn with(mut response: Reply, name: header::HeaderName, value: &str) -> Reply {
+fn with(mut response: AppReply, name: header::HeaderName, value: &str) -> AppReply {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
@@ -310,10 +310,10 @@ mod tests {
         }
     }
 
-    async fn backend(tls: Option<Arc<ServerConfig>>) -> (App, watch::Sender<Apps>) {
-        let (sender, apps) = watch::channel(Apps::from([(ID.parse().unwrap(), location())]));
+    async fn backend(tls: Option<Arc<ServerConfig>>) -> (AppBackend, watch::Sender<KnownApps>) {
+        let (sender, apps) = watch::channel(KnownApps::from([(ID.parse().unwrap(), location())]));
         let address = "127.0.0.1:0".parse().unwrap();
-        (App::start(AppSpec { address, tls, apps }).await.expect("a backend"), sender)
+        (AppBackend::start(AppSpec { address, tls, apps }).await.expect("a backend"), sender)
     }
 
     async fn body(response: Response<Incoming>) -> (StatusCode, Value) {
@@ -322,7 +322,7 @@ mod tests {
         (status, serde_json::from_slice(&bytes).expect("JSON"))
     }
 
-    async fn ask(app: &App, request: Request<Full<Bytes>>) -> (StatusCode, Value) {
+    async fn ask(app: &AppBackend, request: Request<Full<Bytes>>) -> (StatusCode, Value) {
         let stream = TcpStream::connect(app.address()).await.expect("a connection");
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
         tokio::spawn(connection);
@@ -355,7 +355,7 @@ mod tests {
         let path = format!("/api/client/v2.0/app/{ID}/location");
         assert_eq!(ask(&app, get(&path)).await, (StatusCode::OK, json!(location())));
         let moved = AppLocation { location: "IE".into(), ..location() };
-        apps.send_replace(Apps::from([(ID.parse().unwrap(), moved)]));
+        apps.send_replace(KnownApps::from([(ID.parse().unwrap(), moved)]));
         assert_eq!(ask(&app, get(&path)).await.1["location"], "IE");
     }
 

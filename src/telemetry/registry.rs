@@ -29,7 +29,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const SUBJECTS: [&str; 6] = ["app", "endpoint", "fault", "service", "target", "zone"];
 
 /// How long series are kept after the last handle is dropped: a few scrapes, and twice Prometheus' lookback delta.
-const KEPT: Duration = Duration::from_secs(600);
+const KEPT_AFTER_END: Duration = Duration::from_secs(600);
 
 type RenderHook = Box<dyn Fn() + Send + Sync>;
 
@@ -41,10 +41,10 @@ pub struct Registry {
 
 struct SharedRecorder {
     /// Series that exist for the life of the process.
-    lasting: (PrometheusRecorder, PrometheusHandle),
+    permanent: (PrometheusRecorder, PrometheusHandle),
     /// Series of objects that can be deleted.
-    passing: (PrometheusRecorder, PrometheusHandle),
-    /// The handles to `passing`, by the object that they describe.
+    expiring: (PrometheusRecorder, PrometheusHandle),
+    /// The handles to `expiring`, by the object that they describe.
     held: Mutex<HashMap<String, Vec<HeldMetric>>>,
     hooks: Mutex<Vec<RenderHook>>,
 }
@@ -53,7 +53,7 @@ impl Registry {
     /// Creates a registry with `plgw_build_info` and the process metrics.
     #[must_use]
     pub fn new() -> Self {
-        Self::keeping_ended_for(KEPT)
+        Self::keeping_ended_for(KEPT_AFTER_END)
     }
 
     /// Like [`new`](Self::new), with the time after which series of deleted objects are dropped.
@@ -66,8 +66,8 @@ impl Registry {
             (recorder, handle)
         };
         let shared = SharedRecorder {
-            lasting: recorder(None),
-            passing: recorder(Some(time)),
+            permanent: recorder(None),
+            expiring: recorder(Some(time)),
             held: Mutex::default(),
             hooks: Mutex::default(),
         };
@@ -101,13 +101,13 @@ impl Registry {
     /// Moves histogram samples to their buckets. The exporter stores each sample until then, so this must be called
     /// every few seconds.
     pub fn upkeep(&self) {
-        self.shared.lasting.1.run_upkeep();
-        self.shared.passing.1.run_upkeep();
+        self.shared.permanent.1.run_upkeep();
+        self.shared.expiring.1.run_upkeep();
     }
 
     /// Drops series of deleted objects. Rendering does so too; to be called periodically in case nothing scrapes.
     pub fn drop_ended(&self) {
-        self.shared.render_passing();
+        self.shared.render_expiring();
     }
 
     /// Renders the page, of type [`CONTENT_TYPE`].
@@ -116,13 +116,13 @@ impl Registry {
         for hook in lock(&self.shared.hooks).iter() {
             hook();
         }
-        metrics::with_local_recorder(&self.shared.lasting.0, process::collect);
-        self.shared.lasting.1.render() + &self.shared.render_passing()
+        metrics::with_local_recorder(&self.shared.permanent.0, process::collect);
+        self.shared.permanent.1.render() + &self.shared.render_expiring()
     }
 }
 
 impl SharedRecorder {
-    fn render_passing(&self) -> String {
+    fn render_expiring(&self) -> String {
         lock(&self.held).retain(|_, series| {
             let is_held = series.iter().any(HeldMetric::is_held);
             if is_held {
@@ -131,9 +131,9 @@ impl SharedRecorder {
             is_held
         });
         // Without the lock, as flows register series meanwhile.
-        let page = self.passing.1.render();
+        let page = self.expiring.1.render();
         for series in lock(&self.held).values().flatten() {
-            series.renew(&self.passing.0);
+            series.renew(&self.expiring.0);
         }
         page
     }
@@ -160,49 +160,49 @@ impl SharedRecorder {
 impl Recorder for SharedRecorder {
     // The labels, which are not known here, determine the recorder of a family, so both get the description.
     fn describe_counter(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.lasting.0.describe_counter(key.clone(), unit, description.clone());
-        self.passing.0.describe_counter(key, unit, description);
+        self.permanent.0.describe_counter(key.clone(), unit, description.clone());
+        self.expiring.0.describe_counter(key, unit, description);
     }
 
     fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.lasting.0.describe_gauge(key.clone(), unit, description.clone());
-        self.passing.0.describe_gauge(key, unit, description);
+        self.permanent.0.describe_gauge(key.clone(), unit, description.clone());
+        self.expiring.0.describe_gauge(key, unit, description);
     }
 
     fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, description: SharedString) {
-        self.lasting.0.describe_histogram(key.clone(), unit, description.clone());
-        self.passing.0.describe_histogram(key, unit, description);
+        self.permanent.0.describe_histogram(key.clone(), unit, description.clone());
+        self.expiring.0.describe_histogram(key, unit, description);
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        let Some(subject) = subject(key) else { return self.lasting.0.register_counter(key, metadata) };
+        let Some(subject) = subject(key) else { return self.permanent.0.register_counter(key, metadata) };
         let found = |held: &HeldMetric| {
             if let HeldMetric::Counter(_, counter) = held { Some(Arc::clone(counter)) } else { None }
         };
         Counter::from_arc(self.handle(subject, key, found, || {
-            let inner = self.passing.0.register_counter(key, metadata);
+            let inner = self.expiring.0.register_counter(key, metadata);
             let counter = Arc::new(HeldCounter { inner, absolute: AtomicU64::new(0) });
             (HeldMetric::Counter(key.clone(), Arc::clone(&counter)), counter)
         }))
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        let Some(subject) = subject(key) else { return self.lasting.0.register_gauge(key, metadata) };
+        let Some(subject) = subject(key) else { return self.permanent.0.register_gauge(key, metadata) };
         let found =
             |held: &HeldMetric| if let HeldMetric::Gauge(_, gauge) = held { Some(Arc::clone(gauge)) } else { None };
         Gauge::from_arc(self.handle(subject, key, found, || {
-            let gauge = Arc::new(HeldGauge(self.passing.0.register_gauge(key, metadata)));
+            let gauge = Arc::new(HeldGauge(self.expiring.0.register_gauge(key, metadata)));
             (HeldMetric::Gauge(key.clone(), Arc::clone(&gauge)), gauge)
         }))
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        let Some(subject) = subject(key) else { return self.lasting.0.register_histogram(key, metadata) };
+        let Some(subject) = subject(key) else { return self.permanent.0.register_histogram(key, metadata) };
         let found = |held: &HeldMetric| {
             if let HeldMetric::Histogram(_, histogram) = held { Some(Arc::clone(histogram)) } else { None }
         };
         Histogram::from_arc(self.handle(subject, key, found, || {
-            let histogram = Arc::new(HeldHistogram(RwLock::new(self.passing.0.register_histogram(key, metadata))));
+            let histogram = Arc::new(HeldHistogram(RwLock::new(self.expiring.0.register_histogram(key, metadata))));
             (HeldMetric::Histogram(key.clone(), Arc::clone(&histogram)), histogram)
         }))
     }

@@ -45,7 +45,8 @@ async fn moves_to(gateway: &TestGateway, name: &str, address: SocketAddr) {
 async fn complains(gateway: &TestGateway, text: &str) -> NodeName {
     eventually(text, || {
         let names = gateway.gateway.control().node_names();
-        let found = names.iter().find(|node| node.complaint().is_some_and(|complaint| complaint.contains(text)));
+        let found =
+            names.iter().find(|node| node.problem_text().is_some_and(|problem_text| problem_text.contains(text)));
         found.cloned().ok_or(names)
     })
     .await

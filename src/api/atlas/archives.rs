@@ -74,7 +74,7 @@ fn status(inventory: &Inventory, id: &VpceId, record: &ArchiveEndpoint) -> (&'st
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NewEntry {
+struct NewArchiveEntry {
     endpoint_id: Option<String>,
     provider: Option<String>,
     r#type: Option<String>,
@@ -88,7 +88,7 @@ struct NewEntry {
 }
 
 async fn add(request: &AtlasRequest<'_>) -> AtlasResult {
-    let body: NewEntry = request.body()?;
+    let body: NewArchiveEntry = request.body()?;
     let text = body.endpoint_id.ok_or_else(|| missing("endpointId"))?;
     let id = VpceId::of_aws(&text).map_err(|_| invalid("endpointId", &text))?;
     if let Some(other) = body.provider.as_deref().filter(|provider| *provider != "AWS") {

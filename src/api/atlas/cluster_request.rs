@@ -162,12 +162,12 @@ struct Specs {
 
 impl Specs {
     fn check(&self) -> Result<(), AtlasError> {
-        check_others(&self.others)?;
+        check_fixed_fields(&self.others)?;
         check_choice("ebsVolumeType", self.ebs_volume_type.as_deref(), &["STANDARD", "PROVISIONED"])
     }
 
     /// Whether its size and disk equal those of `own`.
-    fn repeats(&self, own: &Self) -> bool {
+    fn equals(&self, own: &Self) -> bool {
         fn same<T: PartialEq>(said: &Option<T>, own: &Option<T>) -> bool {
             said.is_none() || said == own
         }
@@ -184,7 +184,7 @@ impl ReplicationSpec {
             Some(count) if count > 0 => Err(unsupported(name, "a cluster has electable nodes alone")),
             _ => Ok(()),
         };
-        check_others(&self.others)?;
+        check_fixed_fields(&self.others)?;
         if !self.region_configs.is_empty() && !self.regions_config.is_empty() {
             return Err(unsupported("regionsConfig", "regionConfigs names the regions; leave it out"));
         }
@@ -193,14 +193,14 @@ impl ReplicationSpec {
             none("analyticsNodes", nodes.analytics_nodes)?;
         }
         for config in &self.region_configs {
-            check_others(&config.others)?;
+            check_fixed_fields(&config.others)?;
             let own = config.electable_specs.clone().unwrap_or_default();
             own.check()?;
             let others = [("readOnlySpecs", &config.read_only_specs), ("analyticsSpecs", &config.analytics_specs)];
             for (name, specs) in others.into_iter().filter_map(|(name, specs)| Some((name, specs.as_ref()?))) {
                 specs.check()?;
                 none(name, specs.node_count)?;
-                if !specs.repeats(&own) {
+                if !specs.equals(&own) {
                     return Err(unsupported(
                         name,
                         "a cluster has electable nodes alone, whose size and disk it may repeat",
@@ -316,7 +316,7 @@ impl ClusterBody {
             ));
         }
         body.replication_specs.iter().try_for_each(ReplicationSpec::check)?;
-        check_others(body.provider_settings.as_ref().map_or(&Map::new(), |settings| &settings.others))?;
+        check_fixed_fields(body.provider_settings.as_ref().map_or(&Map::new(), |settings| &settings.others))?;
         Ok(body)
     }
 
@@ -450,7 +450,7 @@ impl ClusterBody {
 
 /// Checks fields inside `replicationSpecs` and `providerSettings` that can't be changed: those that Atlas assigns, and
 /// those with a single possible value.
-fn check_others(fields: &Map<String, Value>) -> Result<(), AtlasError> {
+fn check_fixed_fields(fields: &Map<String, Value>) -> Result<(), AtlasError> {
     const GIVEN: [&str; 5] =
         ["id", "zoneId", "effectiveElectableSpecs", "effectiveReadOnlySpecs", "effectiveAnalyticsSpecs"];
     let only = json!({ "backingProviderName": "AWS", "encryptEBSVolume": true, "volumeType": "STANDARD" });

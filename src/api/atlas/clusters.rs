@@ -21,7 +21,7 @@ const DEFAULT_NODES: usize = 3;
 const DEFAULT_TIER: Tier = Tier::Dedicated(10);
 
 /// Maximum number of nodes of one cluster: Atlas' limit of 50 in each of two regions.
-const MOST_NODES: usize = 100;
+const MAX_NODES: usize = 100;
 
 pub(super) async fn answer(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
     let name = |text: &str| text.parse::<ClusterName>().map_err(|_| no_cluster(text));
@@ -211,7 +211,7 @@ async fn create(request: &AtlasRequest<'_>) -> AtlasResult {
     let regions: Vec<_> =
         wanted.regions.into_iter().map(|(region, count)| (region, count.unwrap_or(DEFAULT_NODES))).collect();
     let total: usize = regions.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count));
-    if !(1..=MOST_NODES).contains(&total) {
+    if !(1..=MAX_NODES).contains(&total) {
         return Err(invalid("nodeCount", &total.to_string()));
     }
     body.check_factor(total)?;

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::call::Call;
-use crate::control::draft::{EditError, Kind};
+use crate::control::draft::{EditError, ResourceKind};
 use crate::control::{ChangeError, chain};
 use crate::plan::RuleError;
 
@@ -103,51 +103,51 @@ impl From<ChangeError> for AtlasError {
 fn of_edit(error: &EditError) -> AtlasError {
     let detail = error.to_string();
     match error {
-        EditError::Missing { what: Kind::Project, id } => AtlasError::no_group(id),
-        EditError::Missing { what: Kind::Cluster, id } => no_cluster(id),
-        EditError::Missing { what: Kind::DatabaseUser, id } => no_user(id),
-        EditError::Missing { what: Kind::Service, id } => no_service(id),
-        EditError::Missing { what: Kind::Serverless, id } => no_instance(id),
-        EditError::Missing { what: Kind::PrivateEndpoint | Kind::Endpoint, id } => no_endpoint(id),
+        EditError::Missing { what: ResourceKind::Project, id } => AtlasError::no_group(id),
+        EditError::Missing { what: ResourceKind::Cluster, id } => no_cluster(id),
+        EditError::Missing { what: ResourceKind::DatabaseUser, id } => no_user(id),
+        EditError::Missing { what: ResourceKind::Service, id } => no_service(id),
+        EditError::Missing { what: ResourceKind::Serverless, id } => no_instance(id),
+        EditError::Missing { what: ResourceKind::PrivateEndpoint | ResourceKind::Endpoint, id } => no_endpoint(id),
         EditError::Missing { id, .. } => AtlasError::new(404, "RESOURCE_NOT_FOUND", detail).with([id]),
-        EditError::Exists { what: Kind::PrivateEndpoint, id } => AtlasError::new(
+        EditError::Exists { what: ResourceKind::PrivateEndpoint, id } => AtlasError::new(
             409,
             "PRIVATE_ENDPOINT_ALREADY_EXISTS",
             format!("An interface endpoint with ID {id} already exists."),
         )
         .with([id]),
-        EditError::Exists { what: Kind::DatabaseUser, id } => {
+        EditError::Exists { what: ResourceKind::DatabaseUser, id } => {
             let name = user_name(id);
             AtlasError::new(409, "USER_ALREADY_EXISTS", format!("A user with username {name} already exists."))
                 .with([name])
         }
-        EditError::Exists { what: Kind::Cluster | Kind::Serverless, id } => AtlasError::new(
+        EditError::Exists { what: ResourceKind::Cluster | ResourceKind::Serverless, id } => AtlasError::new(
             400,
             "DUPLICATE_CLUSTER_NAME",
             format!("A cluster named {id} is already present in the group."),
         )
         .with([id]),
-        EditError::Exists { what: Kind::Project, id } => {
+        EditError::Exists { what: ResourceKind::Project, id } => {
             AtlasError::new(409, "GROUP_ALREADY_EXISTS", format!("A group with name \"{id}\" already exists."))
                 .with([id])
         }
-        EditError::InUse { what: Kind::Project, by, .. } if by == "endpoint services" => AtlasError::new(
+        EditError::InUse { what: ResourceKind::Project, by, .. } if by == "endpoint services" => AtlasError::new(
             409,
             "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_PRIVATE_ENDPOINT_SERVICES",
             "There are active private endpoint services in this group.",
         ),
-        EditError::InUse { what: Kind::Project, .. } => AtlasError::new(
+        EditError::InUse { what: ResourceKind::Project, .. } => AtlasError::new(
             409,
             "CANNOT_CLOSE_GROUP_ACTIVE_ATLAS_CLUSTERS",
             format!("The project cannot go: {detail}."),
         ),
-        EditError::InUse { what: Kind::Serverless, id, .. } => AtlasError::new(
+        EditError::InUse { what: ResourceKind::Serverless, id, .. } => AtlasError::new(
             409,
             "CANNOT_TERMINATE_SERVERLESS_INSTANCE_WITH_PRIVATE_ENDPOINT",
             format!("Remove the private endpoint of {id} first."),
         )
         .with([id]),
-        EditError::InUse { what: Kind::Cluster, id, .. } => AtlasError::new(
+        EditError::InUse { what: ResourceKind::Cluster, id, .. } => AtlasError::new(
             400,
             "CANNOT_TERMINATE_CLUSTER_WHEN_TERMINATION_PROTECTION_ENABLED",
             format!("The cluster {id} has termination protection: set terminationProtectionEnabled to false first."),

@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use self::errors::AtlasError;
-use super::Shared;
+use super::ApiState;
 use super::call::{Call, Reply, bytes};
 use super::openapi::query;
 use crate::model::ProjectId;
@@ -39,7 +39,7 @@ type AtlasResult = Result<(StatusCode, Value), AtlasError>;
 
 /// A request for a project.
 struct AtlasRequest<'a> {
-    shared: &'a Shared,
+    shared: &'a ApiState,
     call: &'a Call,
     project: ProjectId,
 }
@@ -116,7 +116,7 @@ pub(super) fn too_many(call: &Call) -> Reply {
 }
 
 /// Handles a request for the route `template`.
-pub(super) async fn answer(shared: &Arc<Shared>, call: &Call, template: &str) -> Reply {
+pub(super) async fn answer(shared: &Arc<ApiState>, call: &Call, template: &str) -> Reply {
     let outcome = match check_query(call, template) {
         Ok(()) => act(shared, call).await,
         Err(refusal) => Err(refusal),
@@ -154,7 +154,7 @@ fn check_query(call: &Call, template: &str) -> Result<(), AtlasError> {
     Ok(())
 }
 
-async fn act(shared: &Shared, call: &Call) -> AtlasResult {
+async fn act(shared: &ApiState, call: &Call) -> AtlasResult {
     let segments = call.segments();
     let rest = segments.get(2..).unwrap_or_default();
     let (id, rest) = match (&call.method, rest) {
@@ -179,7 +179,7 @@ async fn act(shared: &Shared, call: &Call) -> AtlasResult {
         (_, ["privateEndpoint", "serverless", "instance", name, "endpoint", rest @ ..]) => {
             serverless::endpoints(&request, name, rest).await
         }
-        (_, ["privateEndpoint", rest @ ..]) if v1::is_old(rest) => v1::answer(&request, rest).await,
+        (_, ["privateEndpoint", rest @ ..]) if v1::is_first_version_call(rest) => v1::answer(&request, rest).await,
         (_, ["privateEndpoint", rest @ ..]) => services::answer(&request, rest).await,
         (_, ["privateNetworkSettings", "endpointIds", rest @ ..]) => archives::answer(&request, rest).await,
         (_, ["serverless", rest @ ..]) => serverless::instances(&request, rest).await,

@@ -10,13 +10,13 @@ use super::{AtlasError, AtlasRequest, AtlasResult, PREVIEW, asked_version};
 use crate::api::text::{iso8601, random_hex};
 use crate::control::ChangeError;
 use crate::control::draft::named_strings::NewStrings;
-use crate::control::draft::{EditError, Kind};
+use crate::control::draft::{EditError, ResourceKind};
 use crate::control::inventory::{Inventory, NamedStringsRecord, Pair, StringsStatus};
 use crate::model::{ClusterName, VpceId};
 use crate::plan::{PrivateStrings, Snapshot};
 
 /// Maximum length of a name.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_LENGTH: usize = 64;
 
 pub(super) async fn answer(request: &AtlasRequest<'_>, name: &str, rest: &[&str]) -> AtlasResult {
     let cluster: ClusterName = name.parse().map_err(|_| no_cluster(name))?;
@@ -62,7 +62,7 @@ fn check_version(request: &AtlasRequest<'_>) -> Result<(), AtlasError> {
 
 fn describe(request: &AtlasRequest<'_>, inventory: &Inventory, cluster: &ClusterName, id: &str) -> AtlasResult {
     let record = inventory.named_strings.get(&Pair(request.project.clone(), id.to_owned()));
-    let missing = || ChangeError::from(EditError::Missing { what: Kind::ConnectionString, id: id.to_owned() });
+    let missing = || ChangeError::from(EditError::Missing { what: ResourceKind::ConnectionString, id: id.to_owned() });
     let record = record.filter(|record| record.cluster == *cluster).ok_or_else(missing)?;
     Ok((StatusCode::OK, view(id, record, &request.shared.control.snapshot())))
 }
@@ -108,7 +108,7 @@ async fn create(request: &AtlasRequest<'_>, cluster: ClusterName) -> AtlasResult
         let detail = "selectiveMongosEnabled can't be true here: which mongos Atlas chooses is not published.";
         return Err(AtlasError::new(400, "INVALID_ATTRIBUTE", detail).with(["selectiveMongosEnabled"]));
     }
-    refuse_others(&body)?;
+    refuse_remaining(&body)?;
     let (project, id, of) = (request.project.clone(), random_hex(12), cluster.clone());
     let (made, new) = (id.clone(), NewStrings { name, endpoints, optimized });
     request.shared.control.edit(move |draft| draft.create_strings(&project, &of, made, new)).await?;
@@ -119,7 +119,7 @@ async fn create(request: &AtlasRequest<'_>, cluster: ClusterName) -> AtlasResult
 async fn change(request: &AtlasRequest<'_>, cluster: ClusterName, id: &str) -> AtlasResult {
     let mut body: Map<String, Value> = request.body()?;
     let (name, endpoints) = (name(&mut body)?, endpoints(&mut body)?);
-    refuse_others(&body)?;
+    refuse_remaining(&body)?;
     let (project, changed, of) = (request.project.clone(), id.to_owned(), cluster.clone());
     let change =
         move |draft: &mut crate::control::draft::Draft| draft.change_strings(&project, &of, &changed, name, endpoints);
@@ -128,9 +128,9 @@ async fn change(request: &AtlasRequest<'_>, cluster: ClusterName, id: &str) -> A
 }
 
 fn name(body: &mut Map<String, Value>) -> Result<Option<String>, AtlasError> {
-    let wrong = |value: &Value| invalid("name", &format!("{value}: 1 to {LONGEST_NAME} characters"));
+    let wrong = |value: &Value| invalid("name", &format!("{value}: 1 to {MAX_NAME_LENGTH} characters"));
     let Some(value) = body.remove("name") else { return Ok(None) };
-    let text = value.as_str().filter(|text| (1..=LONGEST_NAME).contains(&text.chars().count()));
+    let text = value.as_str().filter(|text| (1..=MAX_NAME_LENGTH).contains(&text.chars().count()));
     text.map(|text| Some(text.to_owned())).ok_or_else(|| wrong(&value))
 }
 
@@ -153,7 +153,7 @@ fn flag(body: &mut Map<String, Value>, name: &str) -> Result<bool, AtlasError> {
 }
 
 /// Refuses the remaining fields of a body, which can't be set.
-fn refuse_others(body: &Map<String, Value>) -> Result<(), AtlasError> {
+fn refuse_remaining(body: &Map<String, Value>) -> Result<(), AtlasError> {
     let names: Vec<&String> = body.keys().collect();
     if names.is_empty() {
         return Ok(());

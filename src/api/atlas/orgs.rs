@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 use super::{AtlasError, AtlasResult, page, project};
-use crate::api::Shared;
+use crate::api::ApiState;
 use crate::api::call::Call;
 use crate::api::text::object_id;
 use crate::control::inventory::{Inventory, Pair};
@@ -26,7 +26,7 @@ fn view(id: &str) -> Value {
     json!({ "id": id, "isDeleted": false, "links": [], "name": if id == own() { "plgw" } else { id } })
 }
 
-pub(super) fn answer(shared: &Shared, call: &Call, path: &[&str]) -> AtlasResult {
+pub(super) fn answer(shared: &ApiState, call: &Call, path: &[&str]) -> AtlasResult {
     let inventory = shared.control.inventory();
     let mut all: BTreeSet<String> = inventory.projects.keys().map(|id| org_of(&inventory, id)).collect();
     all.insert(own());

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::cluster_request::{refuse_new, unsupported};
 use super::services::{invalid, missing};
 use super::{AtlasError, AtlasRequest, AtlasResult, orgs, page};
-use crate::api::Shared;
+use crate::api::ApiState;
 use crate::api::call::Call;
 use crate::control::draft::EditError;
 use crate::control::inventory::{Inventory, ProjectProfile, Tags};
@@ -36,12 +36,12 @@ pub(super) fn view(inventory: &Inventory, id: &ProjectId) -> Value {
     })
 }
 
-pub(super) fn list(shared: &Shared, call: &Call) -> (StatusCode, Value) {
+pub(super) fn list(shared: &ApiState, call: &Call) -> (StatusCode, Value) {
     let inventory = shared.control.inventory();
     (StatusCode::OK, page(call, inventory.projects.keys().map(|id| view(&inventory, id)).collect()))
 }
 
-pub(super) fn by_name(shared: &Shared, name: &str) -> AtlasResult {
+pub(super) fn by_name(shared: &ApiState, name: &str) -> AtlasResult {
     let inventory = shared.control.inventory();
     let found = inventory.projects.iter().find(|(_, record)| record.name == name);
     let missing =
@@ -75,13 +75,13 @@ fn tags_view(tags: &Tags) -> Value {
 }
 
 /// Maximum length of a project name in characters.
-const LONGEST_NAME: usize = 64;
+const MAX_NAME_LENGTH: usize = 64;
 
 impl ProjectBody {
     fn of(call: &Call) -> Result<Self, AtlasError> {
         let body: Self = super::body(call)?;
         if let Some(name) = &body.name
-            && (name.trim().is_empty() || name.chars().count() > LONGEST_NAME)
+            && (name.trim().is_empty() || name.chars().count() > MAX_NAME_LENGTH)
         {
             return Err(invalid("name", name));
         }
@@ -100,7 +100,7 @@ impl ProjectBody {
     }
 }
 
-pub(super) async fn create(shared: &Shared, call: &Call) -> AtlasResult {
+pub(super) async fn create(shared: &ApiState, call: &Call) -> AtlasResult {
     let mut body = ProjectBody::of(call)?;
     let profile = ProjectProfile {
         tags: body.tags().unwrap_or_default(),
@@ -242,7 +242,7 @@ fn entries(request: &AtlasRequest<'_>) -> Vec<Value> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct NewEntry {
+struct NewAccessEntry {
     cidr_block: Option<String>,
     ip_address: Option<String>,
     comment: Option<String>,
@@ -251,7 +251,7 @@ struct NewEntry {
     group_id: Option<String>,
 }
 
-impl NewEntry {
+impl NewAccessEntry {
     /// The admitted network, which a response gives in two forms for a single address.
     fn net(&self, project: &ProjectId) -> Result<IpNet, AtlasError> {
         if self.aws_security_group.is_some() {
@@ -290,7 +290,7 @@ pub(super) async fn access_list(request: &AtlasRequest<'_>, rest: &[&str]) -> At
     match (&request.call.method, rest) {
         (&Method::GET, []) => Ok((StatusCode::OK, request.page(entries(request)))),
         (&Method::POST, []) => {
-            let body: Vec<NewEntry> = request.body()?;
+            let body: Vec<NewAccessEntry> = request.body()?;
             let mut wanted = Vec::new();
             for entry in body {
                 wanted.push((entry.net(&project)?, entry.comment.unwrap_or_default()));

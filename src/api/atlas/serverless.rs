@@ -17,7 +17,7 @@ use crate::model::{ClusterName, EndpointState, VpceId};
 use crate::plan::ClusterStrings;
 
 /// Maximum length of a comment. Source: the API's description.
-const LONGEST_COMMENT: usize = 80;
+const MAX_COMMENT_LENGTH: usize = 80;
 
 pub(super) async fn instances(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasResult {
     match (&request.call.method, rest) {
@@ -111,7 +111,7 @@ fn view(request: &AtlasRequest<'_>, record: &ServerlessRecord) -> Value {
 #[serde(rename_all = "camelCase")]
 struct NewInstance {
     name: Option<String>,
-    provider_settings: Option<ProviderSettings>,
+    provider_settings: Option<ServerlessSettings>,
     /// An extension: the addresses of its `mongos`.
     #[serde(default)]
     lab_backends: Vec<SocketAddr>,
@@ -121,7 +121,7 @@ struct NewInstance {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ProviderSettings {
+struct ServerlessSettings {
     backing_provider_name: Option<String>,
     provider_name: Option<String>,
     region_name: Option<String>,
@@ -171,7 +171,7 @@ pub(super) async fn endpoints(request: &AtlasRequest<'_>, instance: &str, rest: 
             Ok((StatusCode::OK, record.endpoint.iter().map(|own| endpoint_view(&inventory, own)).collect()))
         }
         (&Method::POST, []) => {
-            let body: NewEndpoint = request.body()?;
+            let body: NewServerlessEndpoint = request.body()?;
             let comment = comment(body.comment)?.unwrap_or_default();
             request.shared.control.edit(move |draft| draft.reserve(&project, &name, comment)).await?;
             let inventory = request.shared.control.inventory();
@@ -182,7 +182,7 @@ pub(super) async fn endpoints(request: &AtlasRequest<'_>, instance: &str, rest: 
         (&Method::GET, [id]) => Ok((StatusCode::OK, endpoint_view(&inventory, own(id)?))),
         (&Method::PATCH, [id]) => {
             let which = own(id)?.id.clone();
-            let body: EndpointChange = request.body()?;
+            let body: ServerlessEndpointChange = request.body()?;
             match body.provider_name.as_deref() {
                 None | Some("AWS") => {}
                 Some(other) => return Err(invalid("providerName", other)),
@@ -207,13 +207,13 @@ pub(super) async fn endpoints(request: &AtlasRequest<'_>, instance: &str, rest: 
 }
 
 #[derive(Deserialize)]
-struct NewEndpoint {
+struct NewServerlessEndpoint {
     comment: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct EndpointChange {
+struct ServerlessEndpointChange {
     comment: Option<String>,
     provider_name: Option<String>,
     cloud_provider_endpoint_id: Option<String>,
@@ -221,7 +221,7 @@ struct EndpointChange {
 
 fn comment(text: Option<String>) -> Result<Option<String>, AtlasError> {
     match text {
-        Some(text) if text.chars().count() > LONGEST_COMMENT => Err(invalid("comment", &text)),
+        Some(text) if text.chars().count() > MAX_COMMENT_LENGTH => Err(invalid("comment", &text)),
         text => Ok(text),
     }
 }

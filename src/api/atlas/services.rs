@@ -209,7 +209,7 @@ pub(super) async fn delete(request: &AtlasRequest<'_>, id: &str) -> AtlasResult 
 }
 
 #[derive(Deserialize)]
-struct NewEndpoint {
+struct NewServiceEndpoint {
     /// The first version's name is the longer one.
     #[serde(alias = "interfaceEndpointId")]
     id: Option<String>,
@@ -228,7 +228,7 @@ pub(super) fn check_provider(named: Option<&str>, own: &str) -> Result<(), Atlas
 pub(super) async fn register(request: &AtlasRequest<'_>, id: &str) -> AtlasResult {
     let inventory = request.shared.control.inventory();
     let service = find(request, &inventory, id)?.service.id.clone();
-    let body: NewEndpoint = request.body()?;
+    let body: NewServiceEndpoint = request.body()?;
     check_provider(body.cloud_provider.as_deref(), "AWS")?;
     let text = body.id.ok_or_else(|| missing("id"))?;
     let endpoint = VpceId::of_aws(text.trim()).map_err(|_| invalid("id", &text))?;

@@ -15,7 +15,7 @@ use crate::api::text::iso8601;
 use crate::control::inventory::{DatabaseUser, Pair, Timestamp};
 
 /// Maximum length in bytes of a database's or a user's name.
-const LONGEST: usize = 200;
+const MAX_NAME_LENGTH: usize = 200;
 
 /// Fields with their defaults.
 fn defaults() -> [(&'static str, Value); 8] {
@@ -163,7 +163,7 @@ async fn create(request: &AtlasRequest<'_>) -> AtlasResult {
     let name = take(&mut body, "username")?.ok_or_else(|| missing("username"))?;
     let database = take(&mut body, "databaseName")?.ok_or_else(|| missing("databaseName"))?;
     // Together they are a key of the saved state, which has no empty segments and no control characters.
-    let is_part = |text: &str| text.len() <= LONGEST && !text.chars().any(char::is_control);
+    let is_part = |text: &str| text.len() <= MAX_NAME_LENGTH && !text.chars().any(char::is_control);
     if database.contains('/') || !is_part(&database) {
         return Err(invalid("databaseName", &database));
     }

@@ -8,7 +8,7 @@ use super::services::{self, is_id};
 use super::{AtlasError, AtlasRequest, AtlasResult};
 
 /// Whether a path below `privateEndpoint` is one of these calls.
-pub(super) fn is_old(rest: &[&str]) -> bool {
+pub(super) fn is_first_version_call(rest: &[&str]) -> bool {
     match rest {
         [] => true,
         [id] | [id, "interfaceEndpoints", ..] => {

@@ -136,7 +136,7 @@ async fn with_a_token_set_the_page_is_served_and_data_needs_the_token() {
     let text = str::to_owned;
     let credentials =
         Credentials { public_key: text("public"), private_key: text("private"), token: text("correct horse") };
-    let gateway = Gateway::guarded(credentials).await;
+    let gateway = Gateway::with_credentials(credentials).await;
     assert_eq!(get(&gateway, "/", &[]).await.status, 200);
     assert_eq!(get(&gateway, "/console/main.js", &[]).await.status, 200);
     let reads =

@@ -9,7 +9,7 @@ use super::tags::tag_set;
 use super::xml::next;
 use super::{Ec2Request, Ec2Result, OWNER, Xml};
 use crate::api::text::iso8601;
-use crate::control::draft::{Draft, Kind};
+use crate::control::draft::{Draft, ResourceKind};
 use crate::control::inventory::EndpointRecord;
 use crate::model::{Region, VpceId, VpceServiceId};
 
@@ -22,7 +22,7 @@ struct Connection<'a> {
 pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     // The owner's side: the services of the caller's region, wherever their endpoints are.
-    let own = existing(&inventory).filter(|record| request.sees(record.endpoint.service.region()));
+    let own = existing(&inventory).filter(|record| request.is_visible(record.endpoint.service.region()));
     let connections =
         own.filter_map(|record| Some(Connection { record, region: inventory.region_of(&record.endpoint)? }));
     let listing = Listing {
@@ -39,7 +39,7 @@ pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
             ("vpc-endpoint-region", |of| one(of.region)),
             ("vpc-endpoint-state", |of| one(state(of.record).label())),
         ],
-        missing: |id| not_found(Kind::Endpoint, id),
+        missing: |id| not_found(ResourceKind::Endpoint, id),
     };
     let page = listing.select(&request.params, connections)?;
     let mut xml = Xml::new();
@@ -72,14 +72,15 @@ pub(super) async fn decide(request: &Ec2Request<'_>, accept: bool) -> Ec2Result 
     params.unsupported(&["TransitGatewayAttachmentId"])?;
     let service: VpceServiceId = params.id("ServiceId", SERVICE)?;
     let inventory = request.shared.control.inventory();
-    let is_it =
-        |offer: &super::services::VisibleService| *offer.name.service() == service && request.sees(offer.name.region());
+    let is_it = |offer: &super::services::VisibleService| {
+        *offer.name.service() == service && request.is_visible(offer.name.region())
+    };
     if !offers(&inventory).iter().any(is_it) {
-        return Err(not_found(Kind::Service, service.as_str()));
+        return Err(not_found(ResourceKind::Service, service.as_str()));
     }
     let leads_there = |id: &VpceId| {
         let endpoint = inventory.endpoints.get(id).filter(|record| *record.endpoint.service.service() == service);
-        endpoint.map(|_| ()).ok_or_else(|| not_found(Kind::Endpoint, id.as_str()))
+        endpoint.map(|_| ()).ok_or_else(|| not_found(ResourceKind::Endpoint, id.as_str()))
     };
     let change = if accept { Draft::accept_endpoint } else { Draft::reject_endpoint };
     Ok(unsuccessful(&change_each(request, leads_there, change).await?))

@@ -12,8 +12,8 @@ use super::vpcs::vpc_id;
 use super::xml::next;
 use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
 use crate::api::text::{iso8601, object_id};
-use crate::control::draft::ec2::{EndpointChange, NewEndpoint};
-use crate::control::draft::{Draft, EditError, Kind};
+use crate::control::draft::ec2::{EndpointChange, NewInterfaceEndpoint};
+use crate::control::draft::{Draft, EditError, ResourceKind};
 use crate::control::inventory::{EndpointRecord, Inventory, Timestamp};
 use crate::model::{DnsRecordIpType, EndpointState, IpAddressType, Region, ServiceName, SubnetId, VpceId};
 
@@ -45,11 +45,11 @@ const VPCE_ZONES: &[(&str, &str)] = &[
 /// The zone of a region's `vpce` names; a derived one if AWS's is unknown.
 fn vpce_zone(region: &Region) -> String {
     let known = VPCE_ZONES.iter().find(|(known, _)| *known == region.as_str());
-    known.map_or_else(|| own_zone(region.as_str()), |(_, zone)| (*zone).to_owned())
+    known.map_or_else(|| derived_zone(region.as_str()), |(_, zone)| (*zone).to_owned())
 }
 
 /// A hosted zone's id derived from `what`.
-fn own_zone(what: &str) -> String {
+fn derived_zone(what: &str) -> String {
     format!("Z{}", object_id("hosted-zone", what)[..20].to_uppercase())
 }
 
@@ -62,7 +62,7 @@ pub(super) fn seen<'a>(
     request: &'a Ec2Request<'_>,
     inventory: &'a Inventory,
 ) -> impl Iterator<Item = &'a EndpointRecord> {
-    existing(inventory).filter(|record| inventory.region_of(&record.endpoint).is_none_or(|own| request.sees(own)))
+    existing(inventory).filter(|record| inventory.region_of(&record.endpoint).is_none_or(|own| request.is_visible(own)))
 }
 
 /// Every endpoint that is not deleted.
@@ -103,7 +103,7 @@ pub(super) fn dns_entries(xml: &mut Xml, inventory: &Inventory, record: &Endpoin
         let zones = record.endpoint.interfaces();
         names.extend(zones.map(|a| (base_name(record, Some(a.zone.as_str())), public.clone())));
         let private = private_name(inventory, record.endpoint.service.service());
-        let zone = own_zone(record.endpoint.id.as_str());
+        let zone = derived_zone(record.endpoint.id.as_str());
         names.extend(private.filter(|_| record.private_dns).map(|name| (name, zone)));
     }
     xml.set("dnsEntrySet", names, |xml, (name, zone)| {
@@ -159,13 +159,14 @@ pub(super) async fn create(request: &Ec2Request<'_>) -> Ec2Result {
     let unknown = || Ec2Error::new("InvalidServiceName", format!("The Vpc Endpoint Service '{name}' does not exist"));
     let service: ServiceName = name.parse().map_err(|_| unknown())?;
     let home = request.shared.control.inventory().vpcs.get(&vpc).map(|record| record.vpc.region.clone());
-    let home = home.filter(|region| request.sees(region)).ok_or_else(|| not_found(Kind::Vpc, vpc.as_str()))?;
+    let home =
+        home.filter(|region| request.is_visible(region)).ok_or_else(|| not_found(ResourceKind::Vpc, vpc.as_str()))?;
     let service_region = params.text("ServiceRegion").map(service_region).transpose()?;
     if service_region.unwrap_or(home) != *service.region() {
         return Err(unknown());
     }
     check_options(params)?;
-    let new = NewEndpoint {
+    let new = NewInterfaceEndpoint {
         vpc,
         service,
         subnets: subnets(params, "SubnetId")?,
@@ -266,7 +267,7 @@ pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
             ("vpc-endpoint-type", |_| one("Interface")),
             ("vpc-id", |record| one(&record.endpoint.vpc)),
         ],
-        missing: |id| not_found(Kind::Endpoint, id),
+        missing: |id| not_found(ResourceKind::Endpoint, id),
     };
     let page = listing.select(&request.params, seen(request, &inventory))?;
     let mut xml = Xml::new();
@@ -339,8 +340,8 @@ pub(super) fn unsuccessful(failed: &[(&str, Ec2Error)]) -> Xml {
 pub(super) async fn delete(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
     let is_here = |id: &VpceId| {
-        let is_seen = request.sees_resource(&inventory, id.as_str());
-        is_seen.then_some(()).ok_or_else(|| not_found(Kind::Endpoint, id.as_str()))
+        let is_seen = request.is_resource_visible(&inventory, id.as_str());
+        is_seen.then_some(()).ok_or_else(|| not_found(ResourceKind::Endpoint, id.as_str()))
     };
     let mut failed = change_each(request, is_here, Draft::delete_endpoint).await?;
     for (_, refusal) in &mut failed {

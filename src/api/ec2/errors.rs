@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 
-use crate::control::draft::{EditError, Kind};
+use crate::control::draft::{EditError, ResourceKind};
 use crate::control::{ChangeError, chain};
 use crate::plan::RuleError;
 
@@ -62,30 +62,30 @@ impl From<ChangeError> for Ec2Error {
 fn of_edit(error: &EditError) -> Ec2Error {
     match error {
         EditError::Missing { what, id } => not_found(*what, id),
-        EditError::Exists { what: Kind::SecurityGroup, id } => {
+        EditError::Exists { what: ResourceKind::SecurityGroup, id } => {
             Ec2Error::new("InvalidGroup.Duplicate", format!("The security group '{id}' already exists for this VPC"))
         }
-        EditError::Exists { what: Kind::SecurityRule, id } => {
+        EditError::Exists { what: ResourceKind::SecurityRule, id } => {
             Ec2Error::new("InvalidPermission.Duplicate", format!("the specified rule \"{id}\" already exists"))
         }
-        EditError::Limit { what: Kind::SecurityRule, .. } => Ec2Error::new(
+        EditError::Limit { what: ResourceKind::SecurityRule, .. } => Ec2Error::new(
             "RulesPerSecurityGroupLimitExceeded",
             "The maximum number of rules per security group has been reached.",
         ),
-        EditError::Limit { what: Kind::Tag, .. } => {
+        EditError::Limit { what: ResourceKind::Tag, .. } => {
             Ec2Error::new("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
         }
-        EditError::Limit { what: Kind::VpcNetwork, most } => Ec2Error::new(
+        EditError::Limit { what: ResourceKind::VpcNetwork, most } => Ec2Error::new(
             "CidrLimitExceeded",
             format!("This network has met its maximum number of allowed CIDRs: {most}"),
         ),
         EditError::Limit { what, most } => {
             let code = match what {
-                Kind::Vpc => "VpcLimitExceeded",
-                Kind::Subnet => "SubnetLimitExceeded",
-                Kind::SecurityGroup => "SecurityGroupLimitExceeded",
-                Kind::InterfaceGroup => "SecurityGroupsPerInterfaceLimitExceeded",
-                Kind::Endpoint => "VpcEndpointLimitExceeded",
+                ResourceKind::Vpc => "VpcLimitExceeded",
+                ResourceKind::Subnet => "SubnetLimitExceeded",
+                ResourceKind::SecurityGroup => "SecurityGroupLimitExceeded",
+                ResourceKind::InterfaceGroup => "SecurityGroupsPerInterfaceLimitExceeded",
+                ResourceKind::Endpoint => "VpcEndpointLimitExceeded",
                 _ => "ResourceLimitExceeded",
             };
             Ec2Error::new(code, format!("The maximum number of {what}s has been reached: {most}."))
@@ -104,7 +104,7 @@ fn of_edit(error: &EditError) -> Ec2Error {
             ),
         ),
         EditError::Exists { .. } => Ec2Error::new("InvalidParameter", error.to_string()),
-        EditError::InUse { what: Kind::SecurityGroup, id, .. } => {
+        EditError::InUse { what: ResourceKind::SecurityGroup, id, .. } => {
             Ec2Error::new("DependencyViolation", format!("resource {id} has a dependent object"))
         }
         EditError::InUse { what, id, .. } => {
@@ -121,31 +121,35 @@ fn of_edit(error: &EditError) -> Ec2Error {
     }
 }
 
-pub(super) fn not_found(what: Kind, id: &str) -> Ec2Error {
+pub(super) fn not_found(what: ResourceKind, id: &str) -> Ec2Error {
     let (code, text) = match what {
-        Kind::Vpc => ("InvalidVpcID.NotFound", "The vpc ID"),
-        Kind::Subnet => ("InvalidSubnetID.NotFound", "The subnet ID"),
-        Kind::VpcNetwork => ("InvalidVpcCidrBlockAssociationIdError.NotFound", "The vpc CIDR block association ID"),
-        Kind::SubnetNetwork => {
+        ResourceKind::Vpc => ("InvalidVpcID.NotFound", "The vpc ID"),
+        ResourceKind::Subnet => ("InvalidSubnetID.NotFound", "The subnet ID"),
+        ResourceKind::VpcNetwork => {
+            ("InvalidVpcCidrBlockAssociationIdError.NotFound", "The vpc CIDR block association ID")
+        }
+        ResourceKind::SubnetNetwork => {
             ("InvalidSubnetCidrBlockAssociationID.NotFound", "The subnet CIDR block with association ID")
         }
-        Kind::SecurityGroup | Kind::InterfaceGroup => ("InvalidGroup.NotFound", "The security group"),
-        Kind::SecurityRule => {
+        ResourceKind::SecurityGroup | ResourceKind::InterfaceGroup => ("InvalidGroup.NotFound", "The security group"),
+        ResourceKind::SecurityRule => {
             let message = format!("The specified rule does not exist in this security group: {id}");
             return Ec2Error::new("InvalidPermission.NotFound", message);
         }
-        Kind::SecurityRuleId => ("InvalidSecurityGroupRuleId.NotFound", "The security group rule ID"),
-        Kind::Endpoint | Kind::PrivateEndpoint => ("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id"),
-        Kind::Service => ("InvalidVpcEndpointServiceId.NotFound", "The VpcEndpointService Id"),
-        Kind::Project
-        | Kind::Cluster
-        | Kind::Serverless
-        | Kind::App
-        | Kind::AccessEntry
-        | Kind::DatabaseUser
-        | Kind::ConnectionString
-        | Kind::Fault
-        | Kind::Tag => ("InvalidParameter", "The id"),
+        ResourceKind::SecurityRuleId => ("InvalidSecurityGroupRuleId.NotFound", "The security group rule ID"),
+        ResourceKind::Endpoint | ResourceKind::PrivateEndpoint => {
+            ("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id")
+        }
+        ResourceKind::Service => ("InvalidVpcEndpointServiceId.NotFound", "The VpcEndpointService Id"),
+        ResourceKind::Project
+        | ResourceKind::Cluster
+        | ResourceKind::Serverless
+        | ResourceKind::App
+        | ResourceKind::AccessEntry
+        | ResourceKind::DatabaseUser
+        | ResourceKind::ConnectionString
+        | ResourceKind::Fault
+        | ResourceKind::Tag => ("InvalidParameter", "The id"),
     };
     Ec2Error::new(code, format!("{text} '{id}' does not exist"))
 }
@@ -157,10 +161,12 @@ fn of_rule(rule: &RuleError) -> Ec2Error {
         }
         // AWS does not document its code; tools treat this one as a service that can't be used from there.
         RuleError::UnsupportedRegion { .. } => "InvalidServiceName",
-        RuleError::Unknown { what: "VPC", id } => return not_found(Kind::Vpc, id),
-        RuleError::Unknown { what: "subnet", id } => return not_found(Kind::Subnet, id),
-        RuleError::Unknown { what: "security group", id } => return not_found(Kind::SecurityGroup, id),
-        RuleError::UnknownGroupInRule { missing, .. } => return not_found(Kind::SecurityGroup, missing.as_str()),
+        RuleError::Unknown { what: "VPC", id } => return not_found(ResourceKind::Vpc, id),
+        RuleError::Unknown { what: "subnet", id } => return not_found(ResourceKind::Subnet, id),
+        RuleError::Unknown { what: "security group", id } => return not_found(ResourceKind::SecurityGroup, id),
+        RuleError::UnknownGroupInRule { missing, .. } => {
+            return not_found(ResourceKind::SecurityGroup, missing.as_str());
+        }
         RuleError::DuplicateSubnetsInSameZone { .. } => "DuplicateSubnetsInSameZone",
         RuleError::NetworksOverlap { own_kind, own, .. } if own_kind.starts_with("subnet") => {
             let message = format!("The CIDR '{own}' conflicts with another subnet");

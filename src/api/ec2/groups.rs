@@ -8,7 +8,7 @@ use super::tags::{tag_set, tags_of};
 use super::vpcs::vpc_id;
 use super::xml::next;
 use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
-use crate::control::draft::Kind;
+use crate::control::draft::ResourceKind;
 use crate::control::inventory::{Inventory, RulePeer, VpcRecord};
 use crate::model::Direction::{self, Egress, Ingress};
 use crate::model::{Region, SecurityGroup, SecurityGroupId};
@@ -61,7 +61,7 @@ pub(super) async fn create(request: &Ec2Request<'_>) -> Ec2Result {
     }
     let (vpc, tags) = (vpc_id(params)?, params.tags("security-group")?);
     let region = request.shared.control.inventory().vpcs.get(&vpc).map(|record| record.vpc.region.clone());
-    let region = region.ok_or_else(|| not_found(Kind::Vpc, vpc.as_str()))?;
+    let region = region.ok_or_else(|| not_found(ResourceKind::Vpc, vpc.as_str()))?;
     let set = tags.clone();
     let id = request.edit(move |draft| draft.create_group(&vpc, name, description, set)).await?;
     let mut xml = Xml::done();
@@ -119,7 +119,7 @@ fn of_permissions((record, group): &GroupView<'_>, direction: Direction, field: 
 
 pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
-    let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
+    let seen = inventory.vpcs.values().filter(|record| request.is_visible(&record.vpc.region));
     let groups = seen.flat_map(|record| record.vpc.security_groups.values().map(move |group| (record, group)));
     if let [name, ..] = request.params.list("GroupName").as_slice() {
         return Err(no_default_group(name));
@@ -154,7 +154,7 @@ pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
             ("owner-id", |_| one(OWNER)),
             ("vpc-id", |(record, _)| one(&record.vpc.id)),
         ],
-        missing: |id| not_found(Kind::SecurityGroup, id),
+        missing: |id| not_found(ResourceKind::SecurityGroup, id),
     };
     let page = listing.select(&request.params, groups)?;
     let mut xml = Xml::new();

@@ -39,7 +39,7 @@ pub(super) const PAGES: RangeInclusive<usize> = 5..=1000;
 pub(super) const ENDPOINT_PAGES: RangeInclusive<usize> = 1..=2_147_483_647;
 
 /// Maximum page size.
-const LONGEST_PAGE: usize = 1000;
+const MAX_PAGE_SIZE: usize = 1000;
 
 /// For resources without tags.
 pub(super) fn no_tags<T>(_: &T) -> Tags {
@@ -127,7 +127,7 @@ fn page<T>(
             let message = "The parameter MaxResults cannot be used with a list of ids";
             return Err(Ec2Error::new("InvalidParameterCombination", message));
         }
-        Some(limit) if pages.contains(&limit) => limit.min(LONGEST_PAGE),
+        Some(limit) if pages.contains(&limit) => limit.min(MAX_PAGE_SIZE),
         Some(other) => {
             let (least, most) = (pages.start(), pages.end());
             let message = format!(

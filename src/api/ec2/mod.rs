@@ -29,10 +29,10 @@ pub(super) use self::errors::Ec2Error;
 use self::errors::not_found;
 use self::params::Params;
 use self::xml::Xml;
-use super::Shared;
+use super::ApiState;
 use super::call::{Call, Reply, bytes, pairs};
 use super::text::uuid;
-use crate::control::draft::{Draft, EditError, Kind};
+use crate::control::draft::{Draft, EditError, ResourceKind};
 use crate::control::inventory::Inventory;
 use crate::model::{Direction, Region};
 
@@ -46,7 +46,7 @@ type Ec2Result = Result<Xml, Ec2Error>;
 
 /// A request.
 struct Ec2Request<'a> {
-    shared: &'a Shared,
+    shared: &'a ApiState,
     params: Params,
     /// The region for which the request was signed; `None`: unsigned, which sees every region.
     region: Option<Region>,
@@ -54,7 +54,7 @@ struct Ec2Request<'a> {
 
 impl Ec2Request<'_> {
     /// Whether resources in `region` are visible.
-    fn sees(&self, region: &Region) -> bool {
+    fn is_visible(&self, region: &Region) -> bool {
         self.region.as_ref().is_none_or(|own| own == region)
     }
 
@@ -78,13 +78,13 @@ impl Ec2Request<'_> {
     /// Checks that the caller's region, that of the signature, exists.
     fn check_region(&self) -> Result<(), Ec2Error> {
         let inventory = self.shared.control.inventory();
-        let found = self.params.resource_ids().find(|id| !self.sees_resource(&inventory, id));
-        found.map_or(Ok(()), |id| Err(not_found(Kind::of_id(id), id)))
+        let found = self.params.resource_ids().find(|id| !self.is_resource_visible(&inventory, id));
+        found.map_or(Ok(()), |id| Err(not_found(ResourceKind::of_id(id), id)))
     }
 
     /// Whether a resource with this id is visible.
-    fn sees_resource(&self, inventory: &Inventory, id: &str) -> bool {
-        inventory.region_of_resource(id).is_none_or(|region| self.sees(region))
+    fn is_resource_visible(&self, inventory: &Inventory, id: &str) -> bool {
+        inventory.region_of_resource(id).is_none_or(|region| self.is_visible(region))
     }
 
     /// The region of a new resource.
@@ -97,7 +97,7 @@ impl Ec2Request<'_> {
     }
 }
 
-pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
+pub(super) async fn answer(shared: &Arc<ApiState>, call: &Call) -> Reply {
     let mut form = pairs(&call.body);
     form.extend(call.query.iter().cloned());
     let params = Params::new(form);

@@ -11,15 +11,15 @@ use super::params::{GROUP, PREFIX_LIST, Params, RULE};
 use super::tags::{tag_set, tags_of};
 use super::xml::next;
 use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
-use crate::control::draft::Kind;
+use crate::control::draft::ResourceKind;
 use crate::control::draft::ec2::NewRule;
 use crate::control::inventory::{Protocol, RulePeer, RuleRecord, RuleTerms, Tags, VpcRecord};
 use crate::model::{Direction, Region, SecurityGroupId, SecurityRuleId};
 
 /// A group's rules of one direction as `IpPermissions`: merged by protocol and ports.
 pub(super) fn permissions(xml: &mut Xml, tag: &str, rules: &[RuleRecord], direction: Direction) {
-    type Ports = Option<(i32, i32)>;
-    let mut merged: Vec<((Protocol, Ports), Vec<&RuleRecord>)> = Vec::new();
+    type RulePorts = Option<(i32, i32)>;
+    let mut merged: Vec<((Protocol, RulePorts), Vec<&RuleRecord>)> = Vec::new();
     for rule in rules.iter().filter(|rule| rule.direction == direction) {
         let key = (rule.terms.protocol, rule.terms.ports);
         match merged.iter_mut().find(|(known, _)| *known == key) {
@@ -129,9 +129,9 @@ pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
         id: |view: &RuleView<'_>| view.rule.id.to_string(),
         tags: |view| view.tags.clone(),
         filters: &[("group-id", |view| one(view.group)), ("security-group-rule-id", |view| one(&view.rule.id))],
-        missing: |id| not_found(Kind::SecurityRuleId, id),
+        missing: |id| not_found(ResourceKind::SecurityRuleId, id),
     };
-    let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
+    let seen = inventory.vpcs.values().filter(|record| request.is_visible(&record.vpc.region));
     let page = listing.select(&request.params, seen.flat_map(views))?;
     let mut xml = Xml::new();
     xml.set("securityGroupRuleSet", page.items, body);
@@ -236,7 +236,7 @@ fn new_rules(params: &Params) -> Result<Vec<NewRule>, Ec2Error> {
                 let of_peers = ["PeeringStatus", "VpcId", "VpcPeeringConnectionId"];
                 params.unsupported(&of_peers.map(|name| format!("{}.{m}.{name}", at(list))))?;
                 if of("UserId").is_some_and(|owner| owner != OWNER) {
-                    return Err(not_found(Kind::SecurityGroup, text));
+                    return Err(not_found(ResourceKind::SecurityGroup, text));
                 }
                 let terms = RuleTerms { protocol, ports, peer: peer(text)? };
                 rules.push(NewRule { terms, description: description(of("Description"))? });

@@ -5,7 +5,7 @@ use super::items::{ENDPOINT_PAGES, Filter, Listing, empty, no_tags, none, one};
 use super::params::SERVICE;
 use super::xml::next;
 use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
-use crate::control::draft::Kind;
+use crate::control::draft::ResourceKind;
 use crate::control::inventory::{ARCHIVE_SERVICES, Inventory, Reservation};
 use crate::model::{AppEndpointKind, IpFamily, Region, ServiceName, VpceServiceId};
 
@@ -27,7 +27,7 @@ pub(super) struct VisibleService {
 }
 
 pub(super) fn offers(inventory: &Inventory) -> Vec<VisibleService> {
-    let atlas = inventory.services.values().filter(|record| record.state.stands());
+    let atlas = inventory.services.values().filter(|record| record.state.is_connectable());
     let families = |id: &VpceServiceId| inventory.ip_address_types(id).families().map(IpFamily::label).collect();
     let offer = |name: ServiceName, private| VisibleService { families: families(name.service()), name, private };
     let atlas = atlas.map(|record| offer(record.service.name(), None));
@@ -53,7 +53,8 @@ pub(super) fn service_region(text: &str) -> Result<Region, Ec2Error> {
 fn seen(request: &Ec2Request<'_>, inventory: &Inventory) -> Result<Vec<VisibleService>, Ec2Error> {
     let regions = request.params.list("ServiceRegion").into_iter().map(service_region);
     let regions = regions.collect::<Result<Vec<_>, _>>()?;
-    let is_meant = |region: &Region| if regions.is_empty() { request.sees(region) } else { regions.contains(region) };
+    let is_meant =
+        |region: &Region| if regions.is_empty() { request.is_visible(region) } else { regions.contains(region) };
     let supports = |offer: &VisibleService| {
         request.region.as_ref().is_none_or(|own| inventory.supports(offer.name.service(), own))
     };
@@ -110,11 +111,11 @@ pub(super) fn describe_configurations(request: &Ec2Request<'_>) -> Ec2Result {
     let filters: [Filter<()>; 4] =
         [("service-name", none), ("service-id", none), ("service-state", none), ("supported-ip-address-types", none)];
     let ids = Some(("ServiceId", Some(SERVICE)));
-    empty(request, "serviceConfigurationSet", ids, ENDPOINT_PAGES, &filters, |id| not_found(Kind::Service, id))
+    empty(request, "serviceConfigurationSet", ids, ENDPOINT_PAGES, &filters, |id| not_found(ResourceKind::Service, id))
 }
 
 /// Permissions for a service of the caller's own account, which has none.
 pub(super) fn describe_permissions(request: &Ec2Request<'_>) -> Ec2Result {
     let id: VpceServiceId = request.params.id("ServiceId", SERVICE)?;
-    Err(not_found(Kind::Service, id.as_str()))
+    Err(not_found(ResourceKind::Service, id.as_str()))
 }

@@ -9,7 +9,7 @@ use super::tags::{tag_set, tags_of};
 use super::vpcs::{cidr_block, vpc_id};
 use super::xml::next;
 use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
-use crate::control::draft::Kind;
+use crate::control::draft::ResourceKind;
 use crate::control::inventory::{Inventory, SubnetAttributes, VpcRecord, ipv6_association_of};
 use crate::model::{EndpointState, IpAddressType, IpFamily, Region, Subnet, SubnetId, Zone};
 
@@ -190,7 +190,7 @@ pub(super) async fn create(request: &Ec2Request<'_>) -> Ec2Result {
         (true, Some(net)) => (net.into(), None),
     };
     let inventory = request.shared.control.inventory();
-    let record = inventory.vpcs.get(&vpc).ok_or_else(|| not_found(Kind::Vpc, vpc.as_str()))?;
+    let record = inventory.vpcs.get(&vpc).ok_or_else(|| not_found(ResourceKind::Vpc, vpc.as_str()))?;
     let zone = zone(request, &record.vpc.region)?;
     let home = vpc.clone();
     let id = request.edit(move |draft| draft.create_subnet(&home, net, ipv6, zone, tags)).await?;
@@ -258,7 +258,7 @@ pub(super) async fn modify_attribute(request: &Ec2Request<'_>) -> Ec2Result {
 
 pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
     let inventory = request.shared.control.inventory();
-    let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
+    let seen = inventory.vpcs.values().filter(|record| request.is_visible(&record.vpc.region));
     let inventory = &*inventory;
     let subnets =
         seen.flat_map(|record| record.vpc.subnets.values().map(move |subnet| SubnetView { inventory, record, subnet }));
@@ -307,7 +307,7 @@ pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
             ("subnet-id", |view| one(&view.subnet.id)),
             ("vpc-id", |view| one(&view.record.vpc.id)),
         ],
-        missing: |id| not_found(Kind::Subnet, id),
+        missing: |id| not_found(ResourceKind::Subnet, id),
     };
     let page = listing.select(&request.params, subnets)?;
     let mut xml = Xml::new();

@@ -11,7 +11,7 @@ use super::vpcs::{ipv6_networks, networks};
 use super::xml::next;
 use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
 use crate::api::text::object_id;
-use crate::control::draft::Kind;
+use crate::control::draft::ResourceKind;
 use crate::control::inventory::{Tags, VpcRecord};
 use crate::model::{Region, Zone};
 
@@ -144,16 +144,16 @@ pub(super) fn describe_associations(request: &Ec2Request<'_>) -> Ec2Result {
     for id in request.params.list("VpcEndpointId") {
         ENDPOINT.check(id)?;
     }
-    empty(request, "vpcEndpointAssociationSet", None, 1..=100, &filters, |id| not_found(Kind::Endpoint, id))
+    empty(request, "vpcEndpointAssociationSet", None, 1..=100, &filters, |id| not_found(ResourceKind::Endpoint, id))
 }
 
 /// An id derived from that of the VPC.
-fn own_id(prefix: &str, record: &VpcRecord) -> String {
+fn derived_id(prefix: &str, record: &VpcRecord) -> String {
     format!("{prefix}-0{}", &object_id(prefix, record.vpc.id.as_str())[..16])
 }
 
 fn acl(record: &VpcRecord) -> String {
-    own_id("acl", record)
+    derived_id("acl", record)
 }
 
 /// Ids of subnets' associations with the VPC's ACL.
@@ -207,7 +207,7 @@ pub(super) fn describe_network_acls(request: &Ec2Request<'_>) -> Ec2Result {
         ],
         missing: |id| Ec2Error::new("InvalidNetworkAclID.NotFound", format!("The networkAcl ID '{id}' does not exist")),
     };
-    let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
+    let seen = inventory.vpcs.values().filter(|record| request.is_visible(&record.vpc.region));
     let page = listing.select(&request.params, seen)?;
     let mut xml = Xml::new();
     xml.set("networkAclSet", page.items, |xml, record| {
@@ -235,7 +235,7 @@ pub(super) fn describe_network_acls(request: &Ec2Request<'_>) -> Ec2Result {
 }
 
 fn table(record: &VpcRecord) -> String {
-    own_id("rtb", record)
+    derived_id("rtb", record)
 }
 
 pub(super) fn describe_route_tables(request: &Ec2Request<'_>) -> Ec2Result {
@@ -248,7 +248,7 @@ pub(super) fn describe_route_tables(request: &Ec2Request<'_>) -> Ec2Result {
         filters: &[
             ("association.gateway-id", none),
             ("association.main", |_| one(true)),
-            ("association.route-table-association-id", |record| one(own_id("rtbassoc", record))),
+            ("association.route-table-association-id", |record| one(derived_id("rtbassoc", record))),
             ("association.route-table-id", |record| one(table(record))),
             ("association.subnet-id", none),
             ("owner-id", |_| one(OWNER)),
@@ -268,7 +268,7 @@ pub(super) fn describe_route_tables(request: &Ec2Request<'_>) -> Ec2Result {
         ],
         missing: |id| Ec2Error::new("InvalidRouteTableID.NotFound", format!("The routeTable ID '{id}' does not exist")),
     };
-    let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
+    let seen = inventory.vpcs.values().filter(|record| request.is_visible(&record.vpc.region));
     let page = listing.select(&request.params, seen)?;
     let mut xml = Xml::new();
     xml.set("routeTableSet", page.items, |xml, record| {
@@ -284,7 +284,7 @@ pub(super) fn describe_route_tables(request: &Ec2Request<'_>) -> Ec2Result {
             xml.leaf("origin", "CreateRouteTable");
         });
         xml.set("associationSet", [()], |xml, ()| {
-            xml.leaf("routeTableAssociationId", own_id("rtbassoc", record));
+            xml.leaf("routeTableAssociationId", derived_id("rtbassoc", record));
             xml.leaf("routeTableId", table(record));
             xml.leaf("main", true);
             xml.nest("associationState", |xml| xml.leaf("state", "associated"));

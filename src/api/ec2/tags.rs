@@ -6,11 +6,11 @@ use super::items::{Listing, PAGES, one};
 use super::params::{ACL, ENDPOINT, GROUP, INTERFACE, IdForm, ROUTE_TABLE, RULE, SERVICE, SUBNET, VPC};
 use super::xml::next;
 use super::{Ec2Error, Ec2Request, Ec2Result, Xml};
-use crate::control::draft::Kind;
+use crate::control::draft::ResourceKind;
 use crate::control::inventory::{Inventory, Tags, VpcRecord};
 
 /// Maximum number of resources of one request. Source: Amazon EC2 API Reference, *CreateTags*.
-const MOST_RESOURCES: usize = 1000;
+const MAX_RESOURCES: usize = 1000;
 
 /// The tags of a VPC, or of a resource in it.
 pub(super) fn tags_of(record: &VpcRecord, id: &str) -> Tags {
@@ -30,8 +30,8 @@ fn resources(request: &Ec2Request<'_>) -> Result<Vec<String>, Ec2Error> {
     if resources.is_empty() {
         return Err(Ec2Error::missing("resourceIdSet"));
     }
-    if resources.len() > MOST_RESOURCES {
-        let message = format!("The request names {} resources; {MOST_RESOURCES} is the most.", resources.len());
+    if resources.len() > MAX_RESOURCES {
+        let message = format!("The request names {} resources; {MAX_RESOURCES} is the most.", resources.len());
         return Err(Ec2Error::new("InvalidParameterValue", message));
     }
     for id in &resources {
@@ -99,7 +99,8 @@ struct Tagged {
 }
 
 fn all(request: &Ec2Request<'_>, inventory: &Inventory) -> Vec<Tagged> {
-    let own = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region)).flat_map(|record| &record.tags);
+    let own =
+        inventory.vpcs.values().filter(|record| request.is_visible(&record.vpc.region)).flat_map(|record| &record.tags);
     let endpoints = seen(request, inventory);
     let endpoints = endpoints.map(|record| (record.endpoint.id.to_string(), &record.tags));
     let of_resource = |(resource, tags): (String, &Tags)| {
@@ -126,7 +127,7 @@ pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
             ("resource-type", |tag| one(resource_type(&tag.resource).unwrap_or_default())),
             ("value", |tag| one(&tag.value)),
         ],
-        missing: |id| not_found(Kind::Tag, id),
+        missing: |id| not_found(ResourceKind::Tag, id),
     };
     let page = listing.select(&request.params, all(request, &inventory).into_iter())?;
     let mut xml = Xml::new();

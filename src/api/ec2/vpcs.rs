@@ -8,7 +8,7 @@ use super::params::{Params, VPC};
 use super::tags::{tag_set, tags_of};
 use super::xml::next;
 use super::{Ec2Error, Ec2Request, Ec2Result, OWNER, Xml};
-use crate::control::draft::Kind;
+use crate::control::draft::ResourceKind;
 use crate::control::draft::ec2::VpcChange;
 use crate::control::inventory::VpcRecord;
 use crate::model::{Region, VpcId};
@@ -123,7 +123,7 @@ pub(super) async fn disassociate(request: &Ec2Request<'_>) -> Ec2Result {
     let association = request.params.required("AssociationId")?.to_owned();
     let inventory = request.shared.control.inventory();
     let is_primary =
-        |record: &VpcRecord| request.sees(&record.vpc.region) && association == self::association(record, 0);
+        |record: &VpcRecord| request.is_visible(&record.vpc.region) && association == self::association(record, 0);
     if inventory.vpcs.values().any(is_primary) {
         let message = format!(
             "The vpc CIDR block with association ID {association} may not be disassociated. It is the primary IPv4 CIDR \
@@ -194,9 +194,9 @@ pub(super) fn describe(request: &Ec2Request<'_>) -> Ec2Result {
             ("state", |_| one("available")),
             ("vpc-id", |record| one(&record.vpc.id)),
         ],
-        missing: |id| not_found(Kind::Vpc, id),
+        missing: |id| not_found(ResourceKind::Vpc, id),
     };
-    let seen = inventory.vpcs.values().filter(|record| request.sees(&record.vpc.region));
+    let seen = inventory.vpcs.values().filter(|record| request.is_visible(&record.vpc.region));
     let page = listing.select(&request.params, seen)?;
     let mut xml = Xml::new();
     xml.set("vpcSet", page.items, body);
@@ -237,8 +237,8 @@ pub(super) async fn modify_attribute(request: &Ec2Request<'_>) -> Ec2Result {
 pub(super) fn describe_attribute(request: &Ec2Request<'_>) -> Ec2Result {
     let id = vpc_id(&request.params)?;
     let inventory = request.shared.control.inventory();
-    let record = inventory.vpcs.get(&id).filter(|record| request.sees(&record.vpc.region));
-    let record = record.ok_or_else(|| not_found(Kind::Vpc, id.as_str()))?;
+    let record = inventory.vpcs.get(&id).filter(|record| request.is_visible(&record.vpc.region));
+    let record = record.ok_or_else(|| not_found(ResourceKind::Vpc, id.as_str()))?;
     let attribute = request.params.required("Attribute")?;
     let on = match attribute {
         "enableDnsSupport" => record.vpc.enable_dns_support,

@@ -10,10 +10,10 @@ use tokio::time::timeout;
 use super::operation::{Operation, OperationRequest};
 use super::{V1Error, bad};
 use crate::api::text::iso8601;
-use crate::control::events::{Event, EventKind, KEPT, Severity};
+use crate::control::events::{Event, EventKind, MAX_EVENTS, Severity};
 
 /// Maximum wait for an event, in seconds: below the clients' response time-outs.
-const LONGEST_WAIT: u64 = 30;
+const MAX_WAIT: u64 = 30;
 
 pub(super) fn operations() -> Vec<Operation> {
     let summary = "What happened lately: after `since`, or without it the last `limit` events; waits for one up to `wait` seconds";
@@ -59,8 +59,8 @@ async fn list(request: OperationRequest) -> Result<Events, V1Error> {
             _ => Err(bad(format!("`{name}` is `{text}`; write a whole number up to {most}, or leave it out"))),
         },
     };
-    let (since, wait) = (number("since", u64::MAX)?, number("wait", LONGEST_WAIT)?);
-    let limit = number("limit", KEPT as u64)?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(KEPT);
+    let (since, wait) = (number("since", u64::MAX)?, number("wait", MAX_WAIT)?);
+    let limit = number("limit", MAX_EVENTS as u64)?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(MAX_EVENTS);
     let (events, control) = (request.shared.control.events(), &request.shared.control);
     let page = match since {
         None => events.latest(limit),

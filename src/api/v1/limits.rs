@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::operation::{Operation, OperationRequest};
 use super::{V1Error, bad, refused};
-use crate::api::Shared;
+use crate::api::ApiState;
 use crate::control::draft::atlas::NewLimits;
 use crate::model::{Cloud, MAXIMUM_CLOUD_TARGET_LIMIT, ProjectId, Region, VpceServiceId};
 
@@ -62,13 +62,13 @@ pub(super) struct Ports {
 struct LimitsRequest {
     /// Missing: every load balancer.
     service: Option<VpceServiceId>,
-    #[schemars(range(min = 1, max = MOST_TARGETS))]
+    #[schemars(range(min = 1, max = MAX_TARGETS))]
     targets_per_region: Option<usize>,
-    #[schemars(range(min = 1, max = MOST_FLOWS))]
+    #[schemars(range(min = 1, max = MAX_FLOWS))]
     flows_per_target: Option<usize>,
     /// Null removes the cap.
     #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Option<u64>", range(min = 1, max = MOST_BANDWIDTH))]
+    #[schemars(with = "Option<u64>", range(min = 1, max = MAX_BANDWIDTH))]
     bandwidth_bytes_per_second: Option<Option<u64>>,
 }
 
@@ -78,11 +78,11 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<u
 }
 
 /// Maximum of the limit of targets, for the provider with the highest one; the plan checks each provider's.
-const MOST_TARGETS: usize = MAXIMUM_CLOUD_TARGET_LIMIT;
+const MAX_TARGETS: usize = MAXIMUM_CLOUD_TARGET_LIMIT;
 /// More flows than any machine can hold.
-const MOST_FLOWS: usize = 10_000_000;
+const MAX_FLOWS: usize = 10_000_000;
 /// The config's maximum: a million megabits per second.
-const MOST_BANDWIDTH: u64 = 1_000_000 * 125_000;
+const MAX_BANDWIDTH: u64 = 1_000_000 * 125_000;
 
 async fn show(request: OperationRequest) -> Result<Limits, V1Error> {
     Ok(view(&request.shared))
@@ -108,12 +108,12 @@ fn check(change: &LimitsRequest) -> Result<(), V1Error> {
         _ => Ok(()),
     };
     let wide = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
-    within("targets_per_region", change.targets_per_region.map(wide), wide(MOST_TARGETS))?;
-    within("flows_per_target", change.flows_per_target.map(wide), wide(MOST_FLOWS))?;
-    within("bandwidth_bytes_per_second", change.bandwidth_bytes_per_second.flatten(), MOST_BANDWIDTH)
+    within("targets_per_region", change.targets_per_region.map(wide), wide(MAX_TARGETS))?;
+    within("flows_per_target", change.flows_per_target.map(wide), wide(MAX_FLOWS))?;
+    within("bandwidth_bytes_per_second", change.bandwidth_bytes_per_second.flatten(), MAX_BANDWIDTH)
 }
 
-pub(super) fn view(shared: &Shared) -> Limits {
+pub(super) fn view(shared: &ApiState) -> Limits {
     let (inventory, snapshot) = (shared.control.inventory(), shared.control.snapshot());
     let desired = inventory.desired();
     let flows = shared.flows.flows_by_member();
@@ -135,7 +135,7 @@ pub(super) fn view(shared: &Shared) -> Limits {
             flows_per_target: Used {
                 limit: service.attributes.flows_per_target,
                 used: fullest.max().unwrap_or(0),
-                maximum: MOST_FLOWS,
+                maximum: MAX_FLOWS,
             },
             bandwidth_bytes_per_second: service.attributes.bandwidth_cap,
             ports: Ports { range: service.ports.to_string(), used: own().count() },

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::operation::{Operation, OperationRequest};
-use super::{Shared, V1Error, bad};
+use super::{ApiState, V1Error, bad};
 use crate::model::{LOG_MODULES, LOG_RECORDS, LogLevels};
 use crate::telemetry::LogHandle;
 
@@ -81,7 +81,7 @@ async fn change(request: OperationRequest, LogsRequest { levels, reset }: LogsRe
     Ok(LogsView::of(logs))
 }
 
-fn log_of(shared: &Shared) -> Result<&LogHandle, V1Error> {
+fn log_of(shared: &ApiState) -> Result<&LogHandle, V1Error> {
     let none = "the log of this process is not the gateway's own, so its levels can't be changed here";
     shared.logs.as_ref().ok_or_else(|| V1Error::new(StatusCode::SERVICE_UNAVAILABLE, "no_log", none))
 }

@@ -27,7 +27,7 @@ use std::sync::{Arc, LazyLock};
 use hyper::StatusCode;
 
 pub(super) use self::operation::Operation;
-use super::Shared;
+use super::ApiState;
 use super::call::{Call, Reply, problem};
 use super::routes::fits;
 use crate::control::draft::EditError;
@@ -73,7 +73,7 @@ impl V1Error {
 }
 
 /// Handles a request that has a route.
-pub(super) async fn answer(shared: &Arc<Shared>, call: &Call) -> Reply {
+pub(super) async fn answer(shared: &Arc<ApiState>, call: &Call) -> Reply {
     let segments = call.segments();
     let mut fitting = OPERATIONS.iter().filter(|operation| fits(operation.path, &segments));
     let operation = fitting.find(|operation| operation.method == call.method).expect("the router found it");

@@ -11,12 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{V1Error, V1Result, bad};
-use crate::api::Shared;
+use crate::api::ApiState;
 use crate::api::call::{Call, Reply, empty, json};
 
 /// A request to an operation.
 pub(super) struct OperationRequest {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ApiState>,
     call: Call,
     template: &'static str,
 }
@@ -147,7 +147,7 @@ impl Operation {
         Self { refusals, ..self }
     }
 
-    pub(super) async fn answer(&self, shared: &Arc<Shared>, call: &Call) -> V1Result {
+    pub(super) async fn answer(&self, shared: &Arc<ApiState>, call: &Call) -> V1Result {
         if let Some((name, _)) = call.query.iter().find(|(name, _)| !self.query.contains(&name.as_str())) {
             let known =
                 if self.query.is_empty() { "none".to_owned() } else { format!("`{}`", self.query.join("`, `")) };

@@ -6,16 +6,16 @@ use serde::Serialize;
 use super::limits::LimitsOut;
 use crate::api::text::iso8601;
 use crate::control::events::Severity;
-use crate::control::{FaultRecord, GatewayState, GatewaysView, NodeName, SharedStatus, Shift};
+use crate::control::{FaultRecord, GatewayState, GatewaysView, NodeName, SharedStatus, ZonalShift};
 use crate::lifecycle::ReadinessView;
 use crate::model::{ConnectError, Fault, FaultScope, ListenerPort, TargetState, VpceServiceId};
 use crate::plan::{DnsAnswer, Member, Snapshot, TargetView, ZoneView};
 
 /// The share of a limit, in percent, from which it is reported as nearly reached.
-const NEAR: usize = 80;
+const NEAR_LIMIT_PERCENT: usize = 80;
 
 /// Maximum number of names in a sentence; the others are counted.
-const NAMES: usize = 3;
+const MAX_NAMES: usize = 3;
 
 /// A current problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -89,7 +89,7 @@ pub(super) struct ProblemInputs<'a> {
     pub(super) node_names: &'a [NodeName],
     pub(super) snapshot: &'a Snapshot,
     pub(super) faults: &'a [FaultRecord],
-    pub(super) shifts: &'a [Shift],
+    pub(super) shifts: &'a [ZonalShift],
     pub(super) draining_ports: &'a [(VpceServiceId, ListenerPort)],
     pub(super) limits: &'a [LimitsOut],
     pub(super) gateways: Option<&'a GatewaysView>,
@@ -140,13 +140,13 @@ fn shared_state(status: &SharedStatus, list: &mut ProblemList) {
 fn node_names(names: &[NodeName], list: &mut ProblemList) {
     for node in names {
         let severity = if node.address.is_none() { Severity::Critical } else { Severity::Warning };
-        if let Some(complaint) = node.complaint() {
-            list.add(severity, SubjectKind::NodeName, vec![node.name.to_string()], complaint);
+        if let Some(problem_text) = node.problem_text() {
+            list.add(severity, SubjectKind::NodeName, vec![node.name.to_string()], problem_text);
         }
     }
 }
 
-fn is_well(member: &Member) -> bool {
+fn is_serving(member: &Member) -> bool {
     matches!(member.state, TargetState::Healthy | TargetState::Initial) && member.reach.is_none()
 }
 
@@ -154,16 +154,16 @@ fn is_well(member: &Member) -> bool {
 fn targets(snapshot: &Snapshot, list: &mut ProblemList) {
     let all = snapshot.targets.len();
     // A member that an operator deregistered drains as intended.
-    let is_bad = |member: &&Member| !is_well(member) && member.state != TargetState::Draining;
+    let is_bad = |member: &&Member| !is_serving(member) && member.state != TargetState::Draining;
     let unwell = |target: &&TargetView| !target.paused && target.members.iter().any(|member| is_bad(&member));
     let (down, impaired): (Vec<_>, Vec<_>) =
-        snapshot.targets.iter().filter(unwell).partition(|target| !target.members.iter().any(is_well));
+        snapshot.targets.iter().filter(unwell).partition(|target| !target.members.iter().any(is_serving));
     for (targets, severity, what) in
         [(down, Severity::Critical, "no healthy member"), (impaired, Severity::Warning, "unhealthy members")]
     {
         let [first, rest @ ..] = targets.as_slice() else { continue };
         let ids: Vec<_> = targets.iter().map(|target| target.id.to_string()).collect();
-        let why = if rest.is_empty() { why(first) } else { String::new() };
+        let why = if rest.is_empty() { member_states(first) } else { String::new() };
         let verb = if rest.is_empty() { "has" } else { "have" };
         let message = format!("{} of {all} targets {verb} {what}: {}{why}", ids.len(), names(&ids));
         list.add(severity, SubjectKind::Target, ids, message);
@@ -181,18 +181,18 @@ fn targets(snapshot: &Snapshot, list: &mut ProblemList) {
 }
 
 /// The states of a target's members that don't work.
-fn why(target: &TargetView) -> String {
+fn member_states(target: &TargetView) -> String {
     let state = |member: &Member| {
         let reach = member.reach.map(|reach| format!(", {}", ConnectError::label(reach))).unwrap_or_default();
         format!("{} {}{reach}", member.name, member.state.label())
     };
-    let states: Vec<_> = target.members.iter().filter(|member| !is_well(member)).map(state).collect();
+    let states: Vec<_> = target.members.iter().filter(|member| !is_serving(member)).map(state).collect();
     format!(" ({})", names(&states))
 }
 
 /// Zones that are shifted away from, in outage, or out of DNS; and load balancers whose DNS fails open.
 fn zones(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
-    for Shift { service, zone, expires, .. } in facts.shifts {
+    for ZonalShift { service, zone, expires, .. } in facts.shifts {
         let until = expires.map(|at| format!(" until {}", iso8601(at, false))).unwrap_or_default();
         let message = format!("traffic of {service} is shifted away from {zone}{until}");
         list.add(Severity::Warning, SubjectKind::Zone, vec![zone.to_string()], message);
@@ -225,13 +225,13 @@ fn faults(records: &[FaultRecord], list: &mut ProblemList) {
     for record in records.iter().filter(|record| record.begun) {
         let Fault { name, kind, scope, .. } = &*record.fault;
         let until = record.ends().map(|at| format!(" until {}", iso8601(at, false))).unwrap_or_default();
-        let message = format!("fault `{name}` is on{until}: {} {}", kind.label(), place(scope));
+        let message = format!("fault `{name}` is on{until}: {} {}", kind.label(), scope_text(scope));
         list.add(Severity::Warning, SubjectKind::Fault, vec![name.clone()], message);
     }
 }
 
 /// The scope of a fault.
-fn place(FaultScope { service, target, member, endpoint, zone }: &FaultScope) -> String {
+fn scope_text(FaultScope { service, target, member, endpoint, zone }: &FaultScope) -> String {
     let parts = [
         ("target", target.as_ref().map(ToString::to_string)),
         ("member", member.clone()),
@@ -243,14 +243,14 @@ fn place(FaultScope { service, target, member, endpoint, zone }: &FaultScope) ->
     if parts.is_empty() { "everywhere".to_owned() } else { format!("at {}", parts.join(", ")) }
 }
 
-/// Limits of which at least [`NEAR`] percent are used.
+/// Limits of which at least [`NEAR_LIMIT_PERCENT`] percent are used.
 fn limits(limits: &[LimitsOut], list: &mut ProblemList) {
     for of in limits {
         let used =
             [("addressable targets", &of.targets_per_region), ("flows of the fullest target", &of.flows_per_target)];
         for (what, used) in used {
             let percent = used.used * 100 / used.limit.max(1);
-            if percent >= NEAR {
+            if percent >= NEAR_LIMIT_PERCENT {
                 let message =
                     format!("{percent} % of the limit of {what} of {}: {} of {}", of.service, used.used, used.limit);
                 list.add(Severity::Warning, SubjectKind::Service, vec![of.service.to_string()], message);
@@ -307,9 +307,9 @@ fn draining(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
 
 /// The first few names, and how many more there are.
 fn names(all: &[String]) -> String {
-    match all.len().saturating_sub(NAMES) {
+    match all.len().saturating_sub(MAX_NAMES) {
         0 => all.join(", "),
-        more => format!("{} and {more} more", all[..NAMES].join(", ")),
+        more => format!("{} and {more} more", all[..MAX_NAMES].join(", ")),
     }
 }
 
@@ -436,7 +436,7 @@ mod tests {
         let snapshot = snapshot(&desired);
         let expires = 1_800_000_000_000_u64;
         let shift = serde_json::json!({ "service": service, "zone": zone, "since": 0, "expires": expires });
-        let shift: Shift = serde_json::from_value(shift).unwrap();
+        let shift: ZonalShift = serde_json::from_value(shift).unwrap();
         let lines = lines(&ProblemInputs { snapshot: &snapshot, shifts: &[shift], ..well() });
         let expected = "warning zone: traffic of vpce-svc-02863655456245e5c is shifted away from us-east-1a until \
                         2027-01-15T08:00:00Z";

@@ -15,7 +15,7 @@ use super::{limits, problems};
 use crate::data::Carried;
 use crate::lifecycle::ReadinessView;
 use crate::model::{CidrSet, HumanDuration, VpcId, Zone};
-use crate::plan::{ClusterStrings, DnsZone, EndpointGate, Generation, Listener, Member, RecordSets, TargetView};
+use crate::plan::{ClusterStrings, DnsZone, EndpointAccess, Generation, Listener, Member, RecordSets, TargetView};
 
 pub(super) fn operations() -> Vec<Operation> {
     let get = Method::GET;
@@ -106,7 +106,7 @@ async fn status(request: OperationRequest) -> Result<Status, V1Error> {
 
 #[derive(Serialize, JsonSchema)]
 struct Endpoints {
-    endpoints: Vec<Arc<EndpointGate>>,
+    endpoints: Vec<Arc<EndpointAccess>>,
 }
 
 async fn endpoints(request: OperationRequest) -> Result<Endpoints, V1Error> {
@@ -133,7 +133,7 @@ struct SnapshotOut {
     generation: Generation,
     listeners: Vec<ListenerView>,
     targets: Vec<TargetView>,
-    endpoints: Vec<Arc<EndpointGate>>,
+    endpoints: Vec<Arc<EndpointAccess>>,
     connection_strings: Vec<ClusterStrings>,
     dns: DnsViewOut,
     service_side: CidrSet,
@@ -159,7 +159,7 @@ impl ListenerView {
         Self {
             address: listener.address,
             zone: listener.zone.clone(),
-            gate: listener.gate.label().to_owned(),
+            gate: listener.access.label().to_owned(),
             target: group.target.to_string(),
             members: group.members.clone(),
             proxy_protocol: group.proxy_protocol,

@@ -12,7 +12,7 @@ use super::former_keys::{FormerKeys, Renamed};
 use super::operation::{Operation, OperationRequest};
 use super::{V1Error, bad, refused};
 use crate::api::text::iso8601;
-use crate::control::{Control, Shift};
+use crate::control::{Control, ZonalShift};
 use crate::model::{Fault, HumanDuration, VpceServiceId, Zone, rename_former_time};
 use crate::plan::{DnsAnswer, ZoneView};
 
@@ -54,8 +54,8 @@ struct ShiftOut {
     expires: Option<String>,
 }
 
-impl From<&Shift> for ShiftOut {
-    fn from(shift: &Shift) -> Self {
+impl From<&ZonalShift> for ShiftOut {
+    fn from(shift: &ZonalShift) -> Self {
         Self { since: iso8601(shift.since, true), expires: shift.expires.map(|at| iso8601(at, true)) }
     }
 }
@@ -102,18 +102,18 @@ impl FormerKeys for ShiftRequest {
 }
 
 /// AWS's zonal shifts last at most three days and can be extended.
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const MIN_DURATION: Duration = Duration::from_secs(1);
+const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
 async fn shift(request: OperationRequest, Renamed { body, notices }: Renamed<ShiftRequest>) -> Result<Zones, V1Error> {
     let (control, zone) = (&request.shared.control, zone(&request)?);
     let outcome = match body.lasts {
         None => control.shift_zone(zone, body.service).await,
-        Some(HumanDuration(lasts)) if (SHORTEST..=LONGEST).contains(&lasts) => {
+        Some(HumanDuration(lasts)) if (MIN_DURATION..=MAX_DURATION).contains(&lasts) => {
             control.shift_zone_for(zone, body.service, lasts).await
         }
         Some(lasts) => {
-            let (shortest, longest) = (HumanDuration(SHORTEST), HumanDuration(LONGEST));
+            let (shortest, longest) = (HumanDuration(MIN_DURATION), HumanDuration(MAX_DURATION));
             return Err(bad(format!("`for` is `{lasts}`; write `{shortest}` to `{longest}`, or leave it out")));
         }
     };

@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::table::{Table, Terminal};
-use super::super::{Failure, Kind};
+use super::super::{Failure, FailureKind};
 use super::{AdminOptions, cell, list, wait};
 use crate::api::client::ClientError;
 use crate::model::{HumanDuration, ParseUnitError};
 
 /// The polling interval of `--wait`.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// List the interface endpoints of a running gateway
 #[derive(Debug, clap::Args)]
@@ -43,7 +43,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(id) = &args.wait {
         let client = args.ask.client()?;
         let waited = wait(async {
-            let look = async {
+            let terminal = async {
                 let mut last = String::new();
                 loop {
                     let answer: Value = client.get("/v1/endpoints").await?;
@@ -56,20 +56,20 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
                     if matches!(state.as_str(), "available" | "failed" | "rejected" | "expired") {
                         return Ok::<_, ClientError>(state);
                     }
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
             };
-            Ok(tokio::time::timeout(args.timeout.0, look).await)
+            Ok(tokio::time::timeout(args.timeout.0, terminal).await)
         })?;
         match waited {
             Ok(Ok(state)) if state == "available" => {}
             Ok(Ok(state)) => {
-                return Err(Failure::new(Kind::Failed, format!("{id} will not be available: it is {state}")));
+                return Err(Failure::new(FailureKind::Failed, format!("{id} will not be available: it is {state}")));
             }
-            Ok(Err(error)) => return Err(Failure::new(Kind::Unavailable, crate::control::chain(&error))),
+            Ok(Err(error)) => return Err(Failure::new(FailureKind::Unavailable, crate::control::chain(&error))),
             Err(_) => {
                 let message = format!("{id} is not available after {}", args.timeout);
-                return Err(Failure::new(Kind::Failed, message));
+                return Err(Failure::new(FailureKind::Failed, message));
             }
         }
     }
@@ -77,13 +77,13 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn table(answer: &Value, look: Terminal) -> String {
+pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
     let mut table = Table::new(["ENDPOINT", "STATE", "VPC", "SERVICE", "ADDRESSES"]);
     for endpoint in list(answer, "endpoints") {
         let addresses =
             list(endpoint, "addresses").iter().map(|at| format!("{} ({})", cell(&at["ip"]), cell(&at["zone"])));
         let state = cell(&endpoint["state"]);
-        let state = if state == "available" { look.green(&state) } else { state };
+        let state = if state == "available" { terminal.green(&state) } else { state };
         table.row([
             cell(&endpoint["id"]),
             state,
@@ -92,5 +92,5 @@ pub(super) fn table(answer: &Value, look: Terminal) -> String {
             addresses.collect::<Vec<_>>().join(" "),
         ]);
     }
-    if table.is_empty() { "  there are no interface endpoints\n".to_owned() } else { table.render(look) }
+    if table.is_empty() { "  there are no interface endpoints\n".to_owned() } else { table.render(terminal) }
 }

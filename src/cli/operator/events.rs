@@ -52,14 +52,14 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
-fn table(page: &Value, look: Terminal) -> String {
+fn table(page: &Value, terminal: Terminal) -> String {
     let missed = if page["missed"] == true { "  … some events are kept no more\n" } else { "" };
-    let lines = list(page, "events").iter().map(|event| line(event, look));
+    let lines = list(page, "events").iter().map(|event| line(event, terminal));
     missed.to_owned() + &lines.collect::<String>()
 }
 
-fn line(event: &Value, look: Terminal) -> String {
+fn line(event: &Value, terminal: Terminal) -> String {
     let (kind, severity, message) = (cell(&event["kind"]), cell(&event["severity"]), cell(&event["message"]));
-    let message = if severity == "info" { message } else { look.red(&message) };
-    format!("  {}  {kind:<12}  {message}\n", look.dim(&cell(&event["at"])))
+    let message = if severity == "info" { message } else { terminal.red(&message) };
+    format!("  {}  {kind:<12}  {message}\n", terminal.dim(&cell(&event["at"])))
 }

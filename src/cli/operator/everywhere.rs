@@ -27,7 +27,7 @@ impl GatewayAnswer {
 
 impl AdminOptions {
     /// Sends a request to every gateway, with the caller's credentials.
-    pub(super) fn everywhere(&self, path: &str) -> Result<Vec<GatewayAnswer>, Failure> {
+    pub(super) fn call_all(&self, path: &str) -> Result<Vec<GatewayAnswer>, Failure> {
         let client = self.client()?;
         wait(async {
             let gateways: Value = client.get("/v1/gateways").await?;
@@ -35,7 +35,7 @@ impl AdminOptions {
                 return Ok(vec![GatewayAnswer { id: String::new(), answer: Ok(client.get(path).await?) }]);
             }
             let asked = list(&gateways, "gateways").iter().map(|gateway| async {
-                let answer = of_gateway(client, gateway, path).await;
+                let answer = call_gateway(client, gateway, path).await;
                 GatewayAnswer { id: cell(&gateway["id"]), answer }
             });
             Ok(join_all(asked).await)
@@ -44,7 +44,7 @@ impl AdminOptions {
 }
 
 /// The response of a gateway in the list.
-async fn of_gateway(client: &Client, gateway: &Value, path: &str) -> Result<Value, String> {
+async fn call_gateway(client: &Client, gateway: &Value, path: &str) -> Result<Value, String> {
     let words = |error: ClientError| chain(&error);
     if gateway["is_this"] == true {
         return client.get(path).await.map_err(words);

@@ -270,7 +270,7 @@ pub(in super::super) fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::List(List { ask }) => ask.show("GET", "/v1/faults", String::new(), table)?,
         Command::Remove(Remove { name, ask }) => {
             let () = wait(ask.client()?.call("DELETE", &format!("/v1/faults/{}", segment(&name)), String::new()))?;
-            ask.say(&serde_json::json!({ "removed": name }), &format!("  fault {name} is removed\n"))?;
+            ask.print_or(&serde_json::json!({ "removed": name }), &format!("  fault {name} is removed\n"))?;
         }
         Command::Clear(Clear { ask }) => {
             let cleared = |answer: &Value, _| match answer["cleared"].as_u64() {
@@ -309,14 +309,15 @@ impl FaultCommand {
     }
 }
 
-pub(super) fn table(answer: &Value, look: Terminal) -> String {
+pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
     let mut table = Table::new(["FAULT", "WHAT", "WHERE", "SHARE", "SEED", "STATE", "ENDS", "FLOWS"]);
     for fault in list(answer, "faults") {
         let state = cell(&fault["state"]);
-        let state = if state == "active" { look.red(&state) } else { format!("{state} {}", cell(&fault["begins_at"])) };
+        let state =
+            if state == "active" { terminal.red(&state) } else { format!("{state} {}", cell(&fault["begins_at"])) };
         table.row([
             cell(&fault["name"]),
-            what(&fault["kind"]),
+            describe(&fault["kind"]),
             pairs(&fault["scope"], "everywhere"),
             cell(&fault["share"]),
             cell(&fault["seed"]),
@@ -325,11 +326,11 @@ pub(super) fn table(answer: &Value, look: Terminal) -> String {
             cell(&fault["flows"]),
         ]);
     }
-    if table.is_empty() { "  there are no faults\n".to_owned() } else { table.render(look) }
+    if table.is_empty() { "  there are no faults\n".to_owned() } else { table.render(terminal) }
 }
 
 /// The type with its settings.
-fn what(kind: &Value) -> String {
+fn describe(kind: &Value) -> String {
     let mut values = kind.clone();
     if let Some(values) = values.as_object_mut() {
         values.remove("type");
@@ -346,7 +347,7 @@ fn pairs(values: &Value, without: &str) -> String {
 
 impl AdminOptions {
     /// Prints `text` for an empty response.
-    pub(super) fn say(&self, value: &Value, text: &str) -> Result<(), Failure> {
+    pub(super) fn print_or(&self, value: &Value, text: &str) -> Result<(), Failure> {
         match self.output {
             super::Output::Json => print(&super::json(value)?)?,
             super::Output::Table => print(text)?,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::super::table::{Table, Terminal, print};
-use super::super::{Failure, Kind, Output};
+use super::super::{Failure, FailureKind, Output};
 use super::everywhere::GatewayAnswer;
 use super::{AdminOptions, cell, list, segment, wait};
 
@@ -17,7 +17,7 @@ const END_OF_LINE: &str = "\x1b[K";
 const END_OF_SCREEN: &str = "\x1b[J";
 
 /// The polling interval of `--follow`.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// List, follow or end the open flows of a running gateway
 #[derive(Debug, clap::Args)]
@@ -51,7 +51,7 @@ pub(in super::super) struct Args {
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(id) = &args.kill {
         let () = wait(args.ask.client()?.call("DELETE", &format!("/v1/flows/{}", segment(id)), String::new()))?;
-        args.ask.say(&serde_json::json!({ "ended": id }), &format!("  flow {id} is ended\n"))?;
+        args.ask.print_or(&serde_json::json!({ "ended": id }), &format!("  flow {id} is ended\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut query = form_urlencoded::Serializer::new(String::new());
@@ -74,24 +74,24 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         match args.ask.output {
             Output::Json => print(&format!("{answer}\n"))?,
             Output::Table => {
-                let look = Terminal::of_stdout();
-                let text = table(&answer, look);
-                print(&look.height.map_or(text.clone(), |height| in_place(&text, height)))?;
+                let terminal = Terminal::of_stdout();
+                let text = table(&answer, terminal);
+                print(&terminal.height.map_or(text.clone(), |height| in_place(&text, height)))?;
             }
         }
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
 fn all(ask: &AdminOptions, path: &str) -> Result<ExitCode, Failure> {
-    let merged = merged(&ask.everywhere(path)?);
+    let merged = merged(&ask.call_all(path)?);
     let unanswered = list(&merged, "unanswered");
     let lines: String = unanswered
         .iter()
         .map(|of| format!("  gateway {} does not answer: {}\n", cell(&of["gateway"]), cell(&of["error"])))
         .collect();
-    ask.say(&merged, &format!("{}{lines}", table(&merged, Terminal::of_stdout())))?;
-    Ok(if unanswered.is_empty() { ExitCode::SUCCESS } else { Kind::Failed.into() })
+    ask.print_or(&merged, &format!("{}{lines}", table(&merged, Terminal::of_stdout())))?;
+    Ok(if unanswered.is_empty() { ExitCode::SUCCESS } else { FailureKind::Failed.into() })
 }
 
 /// The flows of all gateways in one list, and the gateways that did not answer.
@@ -130,7 +130,7 @@ fn in_place(text: &str, height: usize) -> String {
     screen + END_OF_SCREEN
 }
 
-pub(super) fn table(answer: &Value, look: Terminal) -> String {
+pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
     let mut table =
         Table::new(["FLOW", "CLIENT", "ORIGIN", "TARGET", "AGE", "TO TARGET", "TO CLIENT", "ENDPOINT", "FAULTS"]);
     for flow in list(answer, "flows") {
@@ -146,7 +146,7 @@ pub(super) fn table(answer: &Value, look: Terminal) -> String {
             list(flow, "faults").iter().map(cell).collect::<Vec<_>>().join(" "),
         ]);
     }
-    if table.is_empty() { "  there are no open flows\n".to_owned() } else { table.render(look) }
+    if table.is_empty() { "  there are no open flows\n".to_owned() } else { table.render(terminal) }
 }
 
 #[cfg(test)]

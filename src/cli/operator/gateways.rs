@@ -61,7 +61,7 @@ fn forgotten(answer: &Value, _: Terminal) -> String {
     format!("  gateway {} is forgotten; {} ports wait for it no more\n", cell(&answer["gateway"]), answer["ports"])
 }
 
-fn table(answer: &Value, look: Terminal) -> String {
+fn table(answer: &Value, terminal: Terminal) -> String {
     if answer["shared"] != true {
         return "  the state is this gateway's alone: `state.store` is not `etcd`\n".to_owned();
     }
@@ -69,8 +69,8 @@ fn table(answer: &Value, look: Terminal) -> String {
     let mut gateways = Table::new(["GATEWAY", "STATE", "SERVES", "WANTS", "HEARD", "ADMIN"]);
     for gateway in list(answer, "gateways") {
         let state = match cell(&gateway["state"]).as_str() {
-            "serving" => look.green("serving"),
-            "gone" => look.red("gone"),
+            "serving" => terminal.green("serving"),
+            "gone" => terminal.red("gone"),
             other => other.to_owned(),
         };
         let serves_all = gateway["zones"].is_null();
@@ -84,19 +84,19 @@ fn table(answer: &Value, look: Terminal) -> String {
             cell(&gateway["admin"]),
         ]);
     }
-    let mut text = gateways.render(look);
+    let mut text = gateways.render(terminal);
     let mut claims = Table::new(["ZONE", "GATEWAY", "STANDBY", "WITHOUT THE STATE"]);
     for claim in list(answer, "claims") {
-        let gateway = if claim["gateway"].is_null() { look.red("none") } else { cell(&claim["gateway"]) };
+        let gateway = if claim["gateway"].is_null() { terminal.red("none") } else { cell(&claim["gateway"]) };
         let without = if claim["fenced"] == true { "stops, a standby takes it" } else { "goes on" };
         claims.row([cell(&claim["zone"]), gateway, names(claim, "standbys"), without.to_owned()]);
     }
     if !claims.is_empty() {
         text.push('\n');
-        text.push_str(&claims.render(look));
+        text.push_str(&claims.render(terminal));
     }
     if let Some(problem) = answer["problem"].as_str() {
-        text.push_str(&format!("\n  {}\n", look.red(problem)));
+        text.push_str(&format!("\n  {}\n", terminal.red(problem)));
     }
     text
 }

@@ -69,11 +69,11 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         ("PUT", Value::Object(change).to_string())
     };
     let wanted = args.service.as_ref().map(|service| service.as_str().to_owned());
-    args.ask.show(method, "/v1/limits", body, |answer, look| table(answer, wanted.as_deref(), look))?;
+    args.ask.show(method, "/v1/limits", body, |answer, terminal| table(answer, wanted.as_deref(), terminal))?;
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn table(answer: &Value, wanted: Option<&str>, look: Terminal) -> String {
+pub(super) fn table(answer: &Value, wanted: Option<&str>, terminal: Terminal) -> String {
     let mut table =
         Table::new(["SERVICE", "PROVIDER", "REGION", "TARGETS", "FLOWS PER TARGET", "BYTES PER SECOND", "PORTS"]);
     let used = |of: &Value| format!("{} of {}", of["used"], of["limit"]);
@@ -90,5 +90,5 @@ pub(super) fn table(answer: &Value, wanted: Option<&str>, look: Terminal) -> Str
             format!("{} of {}", limits["ports"]["used"], cell(&limits["ports"]["range"])),
         ]);
     }
-    if table.is_empty() { "  there are no endpoint services\n".to_owned() } else { table.render(look) }
+    if table.is_empty() { "  there are no endpoint services\n".to_owned() } else { table.render(terminal) }
 }

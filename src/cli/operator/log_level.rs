@@ -43,7 +43,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn table(answer: &Value, look: Terminal) -> String {
+pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
     let mut modules = Table::new(["MODULE", "LEVEL"]);
     for (module, level) in answer["modules"].as_object().into_iter().flatten() {
         modules.row([module.clone(), cell(level)]);
@@ -53,6 +53,6 @@ pub(super) fn table(answer: &Value, look: Terminal) -> String {
         cell(&answer["levels"]),
         cell(&answer["format"]),
         answer["dropped"],
-        modules.render(look),
+        modules.render(terminal),
     )
 }

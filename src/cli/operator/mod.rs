@@ -22,7 +22,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::table::{Terminal, print};
-use super::{Failure, Kind, Output, json};
+use super::{Failure, FailureKind, Output, json};
 use crate::api::client::{AdminAddress, Client, ClientError};
 use crate::config::DEFAULT_ADMIN;
 use crate::control::chain;
@@ -57,12 +57,12 @@ impl AdminOptions {
         let client = match &self.lab {
             Some(name) => {
                 let AdminApi { address, token, ca } = lab::enter_admin(name)?;
-                Client::new(address).with_token(Some(token)).trusting(ca)
+                Client::new(address).with_token(Some(token)).with_ca(ca)
             }
             None if self.is_on_service_side() => {
                 let reason = "hosts on the service's side of a lab cannot reach its admin API (one-way); run this on another \
                               host, as with `plgw lab run --at vpc -- plgw …`, or with `--lab NAME` outside of the lab";
-                return Err(Failure::new(Kind::Unavailable, reason));
+                return Err(Failure::new(FailureKind::Unavailable, reason));
             }
             None => {
                 // As in the gateway: the token, by default the private key.
@@ -99,11 +99,12 @@ impl AdminOptions {
 /// Runs a request to completion.
 pub(super) fn wait<T>(question: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(Kind::System, format!("cannot start the runtime: {error}")))?;
+    let runtime =
+        runtime.map_err(|error| Failure::new(FailureKind::System, format!("cannot start the runtime: {error}")))?;
     runtime.block_on(question).map_err(|error| {
         let kind = match &error {
-            ClientError::Refused { .. } => Kind::Failed,
-            ClientError::Connect { .. } | ClientError::Broken { .. } => Kind::Unavailable,
+            ClientError::Refused { .. } => FailureKind::Failed,
+            ClientError::Connect { .. } | ClientError::Broken { .. } => FailureKind::Unavailable,
         };
         Failure::new(kind, chain(&error))
     })

@@ -88,15 +88,15 @@ impl MemberArgs {
     }
 }
 
-pub(super) fn table(answer: &Value, look: Terminal) -> String {
+pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
     let mut table = Table::new(["MEMBER", "STATE", "ZONE", "ADDRESS", ""]);
     for member in list(answer, "members") {
         let state = cell(&member["state"]);
-        let state = if state == "DOWN" { look.red(&state) } else { state };
+        let state = if state == "DOWN" { terminal.red(&state) } else { state };
         let isolated =
-            if member["isolated"] == true { look.red("isolated from the other members") } else { String::new() };
+            if member["isolated"] == true { terminal.red("isolated from the other members") } else { String::new() };
         let name = format!("{}/{}", cell(&member["cluster"]), cell(&member["member"]));
         table.row([name, state, cell(&member["zone"]), cell(&member["address"]), isolated]);
     }
-    if table.is_empty() { "  no cluster is a stand-in replica set\n".to_owned() } else { table.render(look) }
+    if table.is_empty() { "  no cluster is a stand-in replica set\n".to_owned() } else { table.render(terminal) }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::super::table::{Table, Terminal, print};
-use super::super::{Failure, Kind};
+use super::super::{Failure, FailureKind};
 use super::everywhere::GatewayAnswer;
 use super::{AdminOptions, cell, list, wait};
 
@@ -48,15 +48,15 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     print(&problems(&status, Terminal::of_stdout()))?;
-    Ok(Kind::Failed.into())
+    Ok(FailureKind::Failed.into())
 }
 
 fn all(ask: &AdminOptions) -> Result<ExitCode, Failure> {
-    let answers = ask.everywhere("/v1/status")?;
+    let answers = ask.call_all("/v1/status")?;
     let gateways: Vec<Value> = answers.iter().map(|of| of.json("status")).collect();
-    ask.say(&serde_json::json!({ "gateways": gateways }), &answers.iter().map(of_gateway).collect::<String>())?;
+    ask.print_or(&serde_json::json!({ "gateways": gateways }), &answers.iter().map(of_gateway).collect::<String>())?;
     let is_complete = answers.iter().all(|of| of.answer.is_ok());
-    Ok(if is_complete { ExitCode::SUCCESS } else { Kind::Failed.into() })
+    Ok(if is_complete { ExitCode::SUCCESS } else { FailureKind::Failed.into() })
 }
 
 fn of_gateway(GatewayAnswer { id, answer }: &GatewayAnswer) -> String {
@@ -76,7 +76,7 @@ fn ready(readiness: &Value) -> Result<ExitCode, Failure> {
     let lacking = list(readiness, "conditions").iter().filter(|condition| condition["ready"] != true);
     let why: Vec<String> =
         lacking.map(|condition| format!("{}: {}", cell(&condition["name"]), cell(&condition["detail"]))).collect();
-    Err(Failure::new(Kind::Failed, format!("the gateway is not ready ({})", why.join("; "))))
+    Err(Failure::new(FailureKind::Failed, format!("the gateway is not ready ({})", why.join("; "))))
 }
 
 /// Line width of sentences if standard output is not a terminal.
@@ -86,12 +86,12 @@ const WIDTH: usize = 80;
 const INDENT: usize = 12;
 
 /// One line for each problem, wrapped at the terminal's width.
-fn problems(status: &Value, look: Terminal) -> String {
-    let width = look.width.unwrap_or(WIDTH).max(INDENT + 20) - INDENT;
+fn problems(status: &Value, terminal: Terminal) -> String {
+    let width = terminal.width.unwrap_or(WIDTH).max(INDENT + 20) - INDENT;
     let mut text = String::new();
     for problem in list(status, "problems") {
         let severity = cell(&problem["severity"]);
-        let painted = if severity == "info" { look.dim(&severity) } else { look.red(&severity) };
+        let painted = if severity == "info" { terminal.dim(&severity) } else { terminal.red(&severity) };
         let mut lead = format!("  {painted}{}", " ".repeat(INDENT.saturating_sub(severity.len() + 2)));
         let mut line = String::new();
         let message = cell(&problem["message"]);
@@ -110,17 +110,17 @@ fn problems(status: &Value, look: Terminal) -> String {
     text
 }
 
-pub(super) fn table(status: &Value, look: Terminal) -> String {
+pub(super) fn table(status: &Value, terminal: Terminal) -> String {
     let ready = status["readiness"]["ready"] == true;
     let mut text = if list(status, "problems").is_empty() {
-        format!("  {}\n", look.green("nothing is wrong"))
+        format!("  {}\n", terminal.green("nothing is wrong"))
     } else {
-        problems(status, look)
+        problems(status, terminal)
     };
     text.push_str(&format!(
         "  plgw {}, {}, generation {}\n  {} listeners, {} targets, {} endpoints\n  {} flows open, {} carried, {} refused\n",
         cell(&status["version"]),
-        if ready { look.green("ready") } else { look.red("not ready") },
+        if ready { terminal.green("ready") } else { terminal.red("not ready") },
         status["generation"],
         status["listeners"],
         status["targets"],
@@ -133,7 +133,7 @@ pub(super) fn table(status: &Value, look: Terminal) -> String {
     for condition in list(&status["readiness"], "conditions") {
         conditions.row([cell(&condition["name"]), cell(&condition["ready"]), cell(&condition["detail"])]);
     }
-    text.push_str(&conditions.render(look));
+    text.push_str(&conditions.render(terminal));
     for notice in list(status, "notices") {
         text.push_str(&format!("  notice: {}\n", cell(notice)));
     }

@@ -31,7 +31,7 @@ fn flows_fit_into_80_columns_and_are_whole() {
         })
     };
     let answer = json!({ "flows": [flow(json!([])), flow(json!(["latency-1", "bandwidth-2"]))] });
-    let text = at_80(|look| flows::table(&answer, look));
+    let text = at_80(|terminal| flows::table(&answer, terminal));
     for whole in [CLIENT, TARGET, ENDPOINT, "latency-1 bandwidth-2", "123456789012"] {
         assert!(text.contains(whole), "{whole} in\n{text}");
     }
@@ -39,7 +39,7 @@ fn flows_fit_into_80_columns_and_are_whole() {
         "id": "100000000001", "client": "127.0.0.1:48902", "origin": "vpc", "endpoint": ENDPOINT,
         "target": "Cluster0/shard-00-00", "age_seconds": 12.0, "bytes_to_target": 1500, "bytes_to_client": 1500, "faults": [],
     }] });
-    assert_eq!(at_80(|look| flows::table(&usual, look)).lines().count(), 4, "two lines a flow");
+    assert_eq!(at_80(|terminal| flows::table(&usual, terminal)).lines().count(), 4, "two lines a flow");
 }
 
 #[test]
@@ -49,44 +49,44 @@ fn every_other_table_fits_into_80_columns() {
         "id": TARGET, "port": 65_535, "kind": "bi-connector", "state": "unhealthy_draining", "region": "ap-northeast-1",
         "members": [member, member], "unresolved": [{ "address": "mongo-production-01.databases.example.com:27017" }],
     });
-    let text = at_80(|look| targets::table(&json!({ "targets": [target] }), look));
+    let text = at_80(|terminal| targets::table(&json!({ "targets": [target] }), terminal));
     assert!(text.contains("mongo-production-01.databases.example.com:27017 (not resolved)"), "{text}");
     let endpoint = json!({
         "id": ENDPOINT, "state": "pendingAcceptance", "vpc": "vpc-0b3f1c9a7d2e84f56", "service": SERVICE_NAME,
         "addresses": [{ "ip": "10.0.30.194", "zone": ZONE }, { "ip": "10.0.20.54", "zone": ZONE }],
     });
-    at_80(|look| endpoints::table(&json!({ "endpoints": [endpoint] }), look));
+    at_80(|terminal| endpoints::table(&json!({ "endpoints": [endpoint] }), terminal));
     let used = json!({ "used": 55_000, "limit": 55_000 });
     let service = json!({
         "service": SERVICE, "provider": "AZURE", "region": "ap-northeast-1", "targets_per_region": used, "flows_per_target": used,
         "bandwidth_bytes_per_second": 125_000_000_000_u64, "ports": { "used": 100, "range": "1024-65535" },
     });
-    at_80(|look| limits::table(&json!({ "limits": [service] }), None, look));
+    at_80(|terminal| limits::table(&json!({ "limits": [service] }), None, terminal));
     let lost = json!({
         "zone": ZONE, "service": SERVICE, "healthy": false, "lost": true, "in_dns": true,
         "fail_open": "fail-open: every zone that is not shifted away from is lost",
         "shift": { "since": "2026-11-30T11:17:36Z", "expires": "2026-11-30T12:17:36Z" },
         "addresses": [{ "ip": "10.0.30.194" }, { "ip": "10.0.30.195" }, { "ip": "10.0.30.196" }],
     });
-    at_80(|look| zone::table(&json!({ "zones": [lost] }), look));
+    at_80(|terminal| zone::table(&json!({ "zones": [lost] }), terminal));
     let set = json!({
         "name": "latency-in-one-zone", "kind": { "type": "latency", "delay": "100ms", "jitter": "20ms", "direction": "to_target" },
         "scope": { "zone": ZONE, "target": TARGET }, "share": 0.25, "seed": 7, "state": "waiting",
         "begins_at": "2026-11-30T11:17:36Z", "ends_at": "2026-11-30T12:17:36Z", "flows": 1_000_000,
     });
-    at_80(|look| fault::table(&json!({ "faults": [set] }), look));
+    at_80(|terminal| fault::table(&json!({ "faults": [set] }), terminal));
     let stand_in = json!({
         "cluster": "Production-Analytics-Cluster-01", "member": "shard-00-00", "state": "SECONDARY", "zone": ZONE,
         "address": "127.1.0.11:27017", "isolated": true,
     });
-    at_80(|look| standin::table(&json!({ "members": [stand_in] }), look));
+    at_80(|terminal| standin::table(&json!({ "members": [stand_in] }), terminal));
     let modules =
         json!({ "levels": "warn,data=debug", "format": "text", "dropped": 0, "modules": { "appservices": "error" } });
-    at_80(|look| log_level::table(&modules, look));
+    at_80(|terminal| log_level::table(&modules, terminal));
     let status = json!({
         "version": "0.1.0 (0123456789ab)", "generation": 12, "listeners": 1_024, "targets": 100, "endpoints": 30, "open_flows": 55_000,
         "carried": { "flows": 1_000_000, "refused": 1_000 },
         "readiness": { "ready": true, "conditions": [{ "name": "listeners", "ready": true, "detail": "1024 listeners accept" }] },
     });
-    at_80(|look| status::table(&status, look));
+    at_80(|terminal| status::table(&status, terminal));
 }

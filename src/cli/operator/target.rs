@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::super::{Failure, Kind};
+use super::super::{Failure, FailureKind};
 use super::{AdminOptions, cell, list, segment};
 use crate::model::{ListenerPort, TargetId};
 
@@ -101,10 +101,11 @@ fn path(target: &TargetId, word: &str) -> String {
 }
 
 fn move_it(args: &Move) -> Result<ExitCode, Failure> {
-    let target: TargetId = args.target.parse().map_err(|error: String| Failure::new(Kind::Failed, error))?;
+    let target: TargetId = args.target.parse().map_err(|error: String| Failure::new(FailureKind::Failed, error))?;
     let mut body = json!({});
     if let Some(port) = args.port {
-        let port = ListenerPort::try_from(port).map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
+        let port =
+            ListenerPort::try_from(port).map_err(|error| Failure::new(FailureKind::Failed, error.to_string()))?;
         body["port"] = json!(port);
     }
     if let Some(service) = &args.service {

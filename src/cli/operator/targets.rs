@@ -21,7 +21,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn table(answer: &Value, look: Terminal) -> String {
+pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
     let mut table = Table::new(["TARGET", "PORT", "KIND", "STATE", "REGION", "MEMBERS"]);
     for target in list(answer, "targets") {
         let unresolved = list(target, "unresolved").iter();
@@ -29,7 +29,7 @@ pub(super) fn table(answer: &Value, look: Terminal) -> String {
         let members = list(target, "members").iter().map(|member| cell(&member["address"]));
         let mut members = members.chain(unresolved);
         let state = cell(&target["state"]);
-        let state = if state == "healthy" { look.green(&state) } else { state };
+        let state = if state == "healthy" { terminal.green(&state) } else { state };
         table.row([
             cell(&target["id"]),
             cell(&target["port"]),
@@ -41,5 +41,5 @@ pub(super) fn table(answer: &Value, look: Terminal) -> String {
         // Further members follow below the first.
         members.for_each(|member| table.row(["", "", "", "", "", &member]));
     }
-    if table.is_empty() { "  there are no targets\n".to_owned() } else { table.render(look) }
+    if table.is_empty() { "  there are no targets\n".to_owned() } else { table.render(terminal) }
 }

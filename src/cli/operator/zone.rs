@@ -78,18 +78,18 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(super) fn table(answer: &Value, look: Terminal) -> String {
+pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
     let mut table = Table::new(["ZONE", "SERVICE", "HEALTH", "DNS", "SHIFT", "ADDRESSES"]);
     for zone in list(answer, "zones") {
         let health = match (zone["healthy"] == true, zone["lost"] == true) {
-            (true, _) => look.green("healthy"),
-            (false, true) => look.red("lost"),
-            (false, false) => look.red("unhealthy"),
+            (true, _) => terminal.green("healthy"),
+            (false, true) => terminal.red("lost"),
+            (false, false) => terminal.red("unhealthy"),
         };
         let dns = match (zone["in_dns"] == true, zone["fail_open"].as_str()) {
-            (true, None) => look.green("in"),
-            (true, Some(reason)) => look.red(&format!("in, {reason}")),
-            (false, _) => look.red("out"),
+            (true, None) => terminal.green("in"),
+            (true, Some(reason)) => terminal.red(&format!("in, {reason}")),
+            (false, _) => terminal.red("out"),
         };
         let shift = match (&zone["shift"], zone["shift"]["expires"].as_str()) {
             (Value::Null, _) => String::new(),
@@ -99,5 +99,5 @@ pub(super) fn table(answer: &Value, look: Terminal) -> String {
         let addresses: Vec<_> = list(zone, "addresses").iter().map(|address| cell(&address["ip"])).collect();
         table.row([cell(&zone["zone"]), cell(&zone["service"]), health, dns, shift, addresses.join(" ")]);
     }
-    if table.is_empty() { "  no endpoint has an address in any zone\n".to_owned() } else { table.render(look) }
+    if table.is_empty() { "  no endpoint has an address in any zone\n".to_owned() } else { table.render(terminal) }
 }

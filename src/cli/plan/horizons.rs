@@ -13,7 +13,7 @@ pub(super) struct HorizonsView {
     cluster: String,
     /// The horizons, in the order of the explanation.
     horizons: Vec<HorizonView>,
-    members: Vec<MemberView>,
+    members: Vec<HorizonMember>,
 }
 
 /// A path to the set.
@@ -26,7 +26,7 @@ struct HorizonView {
 
 /// A member.
 #[derive(Debug, Serialize)]
-struct MemberView {
+struct HorizonMember {
     /// Its `host` in `rs.conf()`, if the set uses the config's addresses.
     host: String,
     /// `host:port` by horizon.
@@ -42,11 +42,11 @@ pub(super) fn views(planned: &PlannedConfig) -> Vec<HorizonsView> {
                 strings.project == project.id && strings.cluster == cluster.name
             };
             let found = horizons(cluster, snapshot.strings.iter().find(of)?, snapshot);
-            let member = |(at, node): (usize, &crate::model::Node)| MemberView {
+            let member = |(at, node): (usize, &crate::model::Node)| HorizonMember {
                 host: node.address.to_string(),
                 horizons: found.iter().map(|of| (of.name.clone(), of.members[at].clone())).collect(),
             };
-            let members: Vec<MemberView> = cluster.nodes.iter().enumerate().map(member).collect();
+            let members: Vec<HorizonMember> = cluster.nodes.iter().enumerate().map(member).collect();
             let horizons: Vec<HorizonView> = found.into_iter().map(HorizonView::from).collect();
             (!horizons.is_empty()).then(|| HorizonsView { cluster: cluster.name.to_string(), horizons, members })
         })

@@ -1,32 +1,32 @@
 //! The text output of `plgw plan`.
 
-use super::view::{ListenerView, PlanView, RecordView};
+use super::view::{PlanView, PlannedListener, RecordView};
 use crate::cli::check::counted;
 use crate::cli::connection_strings;
 use crate::cli::planned::StateSource;
 use crate::cli::table::{Table, Terminal};
 
-pub(super) fn render(view: &PlanView, state: &StateSource, look: Terminal) -> String {
+pub(super) fn render(view: &PlanView, state: &StateSource, terminal: Terminal) -> String {
     let mut text = String::new();
     let mut section = |title: String, body: String| {
         if !body.is_empty() {
-            text.push_str(&format!("{}\n{body}\n", look.bold(&title)));
+            text.push_str(&format!("{}\n{body}\n", terminal.bold(&title)));
         }
     };
-    section(counted(view.targets.len(), "target"), targets(view, look));
-    section(counted(view.listeners.len(), "listener"), listeners(&view.listeners, look));
-    section(counted(view.endpoints.len(), "endpoint"), endpoints(view, look));
-    section(counted(view.apps.len(), "app"), apps(view, look));
-    section("Connection strings".to_owned(), connection_strings::as_text(&view.connection_strings, look));
-    section(counted(view.dns_records.len(), "DNS record"), records(&view.dns_records, look));
-    section("The gateway's own addresses".to_owned(), services(view, look));
+    section(counted(view.targets.len(), "target"), targets(view, terminal));
+    section(counted(view.listeners.len(), "listener"), listeners(&view.listeners, terminal));
+    section(counted(view.endpoints.len(), "endpoint"), endpoints(view, terminal));
+    section(counted(view.apps.len(), "app"), apps(view, terminal));
+    section("Connection strings".to_owned(), connection_strings::as_text(&view.connection_strings, terminal));
+    section(counted(view.dns_records.len(), "DNS record"), records(&view.dns_records, terminal));
+    section("The gateway's own addresses".to_owned(), services(view, terminal));
     section(counted(view.notices.len(), "notice"), view.notices.iter().map(|notice| format!("  {notice}\n")).collect());
-    text.push_str(&look.dim(&format!("{}: {state}", view.config)));
+    text.push_str(&terminal.dim(&format!("{}: {state}", view.config)));
     text.push('\n');
     text
 }
 
-fn targets(view: &PlanView, look: Terminal) -> String {
+fn targets(view: &PlanView, terminal: Terminal) -> String {
     let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE"]);
     for target in &view.targets {
         let kind = if target.paused { format!("{} (paused)", target.kind) } else { target.kind.to_owned() };
@@ -36,10 +36,10 @@ fn targets(view: &PlanView, look: Terminal) -> String {
             table.row(std::mem::take(&mut what).into_iter().chain([member.address.clone(), member.zone.clone()]));
         }
     }
-    full(&table, look)
+    full(&table, terminal)
 }
 
-fn listeners(listeners: &[ListenerView], look: Terminal) -> String {
+fn listeners(listeners: &[PlannedListener], terminal: Terminal) -> String {
     let mut table = Table::new(["ADDRESS", "THROUGH", "ZONE", "TARGET", "PROXY HEADER"]);
     for listener in listeners {
         let through = listener.endpoint.clone().unwrap_or_else(|| "public path".to_owned());
@@ -52,19 +52,19 @@ fn listeners(listeners: &[ListenerView], look: Terminal) -> String {
             proxy.to_owned(),
         ]);
     }
-    full(&table, look)
+    full(&table, terminal)
 }
 
-fn endpoints(view: &PlanView, look: Terminal) -> String {
+fn endpoints(view: &PlanView, terminal: Terminal) -> String {
     let mut table = Table::new(["ENDPOINT", "STATE", "ADDRESSES"]);
     for endpoint in &view.endpoints {
         let addresses: Vec<String> = endpoint.addresses.iter().map(|at| format!("{} ({})", at.ip, at.zone)).collect();
         table.row([endpoint.id.clone(), endpoint.state.to_owned(), addresses.join(", ")]);
     }
-    full(&table, look)
+    full(&table, terminal)
 }
 
-fn apps(view: &PlanView, look: Terminal) -> String {
+fn apps(view: &PlanView, terminal: Terminal) -> String {
     let mut table = Table::new(["APP", "BACKEND", "RESTRICTED", "ADDRESS", "THROUGH"]);
     for app in &view.apps {
         let restricted = if app.restricted { "yes" } else { "no" };
@@ -76,24 +76,24 @@ fn apps(view: &PlanView, look: Terminal) -> String {
             table.row(std::mem::take(&mut what).into_iter().chain([at.address.to_string(), through.to_owned()]));
         }
     }
-    full(&table, look)
+    full(&table, terminal)
 }
 
 /// DNS records as a table, or grouped by name where that is too wide.
-pub(in crate::cli) fn records(records: &[RecordView], look: Terminal) -> String {
+pub(in crate::cli) fn records(records: &[RecordView], terminal: Terminal) -> String {
     let mut table = Table::new(["VIEW", "NAME", "TYPE", "VALUE"]);
     for record in records {
         table.row([record.view.as_str(), record.name.as_str(), record.r#type, record.value.as_str()]);
     }
-    if table.fits(look) {
-        return full(&table, look);
+    if table.fits(terminal) {
+        return full(&table, terminal);
     }
     let mut text = String::new();
     let mut last = None;
     for record in records {
         if last != Some((&record.view, &record.name)) {
             let view = if record.view == "public" { String::new() } else { format!(" (in {})", record.view) };
-            text.push_str(&format!("  {}{view}\n", look.bold(&record.name)));
+            text.push_str(&format!("  {}{view}\n", terminal.bold(&record.name)));
             last = Some((&record.view, &record.name));
         }
         text.push_str(&format!("    {:<7}{}\n", record.r#type, record.value));
@@ -101,7 +101,7 @@ pub(in crate::cli) fn records(records: &[RecordView], look: Terminal) -> String 
     text
 }
 
-fn services(view: &PlanView, look: Terminal) -> String {
+fn services(view: &PlanView, terminal: Terminal) -> String {
     let mut table = Table::new(["WHAT", "ADDRESS"]);
     for address in &view.services.dns {
         table.row(["DNS, UDP and TCP".to_owned(), address.to_string()]);
@@ -111,9 +111,9 @@ fn services(view: &PlanView, look: Terminal) -> String {
             table.row([what.to_owned(), address.to_string()]);
         }
     }
-    full(&table, look)
+    full(&table, terminal)
 }
 
-fn full(table: &Table, look: Terminal) -> String {
-    if table.is_empty() { String::new() } else { table.render(look) }
+fn full(table: &Table, terminal: Terminal) -> String {
+    if table.is_empty() { String::new() } else { table.render(terminal) }
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::cli::planned::{PlannedConfig, StateSource};
 use crate::plan::{
-    AppListener, AppListenerKind, AppView, AppsView, ClusterStrings, DnsView, DnsZone, EndpointGate, Gate, Listener,
-    PrivateStrings, RecordSets, Snapshot, TargetKind, TargetView,
+    AppListener, AppListenerKind, AppView, AppsView, ClusterStrings, DnsView, DnsZone, EndpointAccess, Listener,
+    ListenerAccess, PrivateStrings, RecordSets, Snapshot, TargetKind, TargetView,
 };
 
 /// The plan.
@@ -22,11 +22,11 @@ pub(in crate::cli) struct PlanView {
     /// The gateway's own addresses.
     pub(in crate::cli) services: ServicesView,
     /// Listening sockets, by address.
-    pub(in crate::cli) listeners: Vec<ListenerView>,
+    pub(in crate::cli) listeners: Vec<PlannedListener>,
     /// Addressable targets, by load balancer and port.
     pub(in crate::cli) targets: Vec<PlannedTarget>,
     /// Interface endpoints, by id.
-    pub(in crate::cli) endpoints: Vec<EndpointView>,
+    pub(in crate::cli) endpoints: Vec<PlannedEndpoint>,
     /// DNS records, by view, zone and name.
     pub(in crate::cli) dns_records: Vec<RecordView>,
     /// App Services' apps, by id.
@@ -59,7 +59,7 @@ pub(in crate::cli) struct ServicesView {
 
 /// A listening socket.
 #[derive(Debug, Serialize)]
-pub(in crate::cli) struct ListenerView {
+pub(in crate::cli) struct PlannedListener {
     /// Its address.
     pub(in crate::cli) address: SocketAddr,
     /// `private`: through an interface endpoint; `public`: the standard strings' path.
@@ -71,7 +71,7 @@ pub(in crate::cli) struct ListenerView {
     /// The target of its flows.
     pub(in crate::cli) target: String,
     /// The processes behind it.
-    pub(in crate::cli) members: Vec<MemberView>,
+    pub(in crate::cli) members: Vec<PlannedMember>,
     /// Whether a PROXY protocol v2 header goes in front of every flow.
     pub(in crate::cli) proxy_protocol: bool,
 }
@@ -95,12 +95,12 @@ pub(in crate::cli) struct PlannedTarget {
     /// `initial`, `healthy`, `unhealthy`, `draining`, `unused`. Planning does not probe.
     pub(in crate::cli) state: &'static str,
     /// The processes behind it.
-    pub(in crate::cli) members: Vec<MemberView>,
+    pub(in crate::cli) members: Vec<PlannedMember>,
 }
 
 /// A process behind a listener.
 #[derive(Debug, Clone, Serialize)]
-pub(in crate::cli) struct MemberView {
+pub(in crate::cli) struct PlannedMember {
     name: String,
     pub(in crate::cli) zone: String,
     /// Its address or host name, which a running gateway resolves, with its port.
@@ -109,7 +109,7 @@ pub(in crate::cli) struct MemberView {
 
 /// An interface endpoint.
 #[derive(Debug, Serialize)]
-pub(in crate::cli) struct EndpointView {
+pub(in crate::cli) struct PlannedEndpoint {
     pub(in crate::cli) id: String,
     vpc: String,
     /// The service's full name.
@@ -190,7 +190,7 @@ pub(in crate::cli) struct RecordView {
 
 impl RecordView {
     /// Whether the record is the same in the same view, whatever its zone.
-    pub(in crate::cli) fn says_the_same(&self, other: &Self) -> bool {
+    pub(in crate::cli) fn is_same_record(&self, other: &Self) -> bool {
         let said = |record: &Self| (record.view.clone(), record.name.clone(), record.r#type, record.value.clone());
         said(self) == said(other)
     }
@@ -244,9 +244,9 @@ impl PlanView {
                 metrics: settings.metrics,
                 admin: settings.admin,
             },
-            listeners: snapshot.listeners.values().map(|listener| ListenerView::from(listener.as_ref())).collect(),
+            listeners: snapshot.listeners.values().map(|listener| PlannedListener::from(listener.as_ref())).collect(),
             targets: snapshot.targets.iter().map(PlannedTarget::from).collect(),
-            endpoints: snapshot.endpoints.values().map(|gate| EndpointView::from(gate.as_ref())).collect(),
+            endpoints: snapshot.endpoints.values().map(|access| PlannedEndpoint::from(access.as_ref())).collect(),
             dns_records: records(snapshot),
             apps: PlannedApp::all(&snapshot.apps),
             connection_strings: snapshot.strings.iter().map(StringsView::from).collect(),
@@ -267,11 +267,11 @@ impl From<&StateSource> for StateView {
     }
 }
 
-impl From<&Listener> for ListenerView {
+impl From<&Listener> for PlannedListener {
     fn from(listener: &Listener) -> Self {
-        let (path, endpoint) = match &listener.gate {
-            Gate::Endpoint(gate) => ("private", Some(gate.id.to_string())),
-            Gate::Public { .. } => ("public", None),
+        let (path, endpoint) = match &listener.access {
+            ListenerAccess::Endpoint(access) => ("private", Some(access.id.to_string())),
+            ListenerAccess::Public { .. } => ("public", None),
         };
         Self {
             address: listener.address,
@@ -279,19 +279,19 @@ impl From<&Listener> for ListenerView {
             endpoint,
             zone: listener.zone.to_string(),
             target: listener.group.target.to_string(),
-            members: listener.group.members.iter().map(MemberView::from).collect(),
+            members: listener.group.members.iter().map(PlannedMember::from).collect(),
             proxy_protocol: listener.group.proxy_protocol,
         }
     }
 }
 
-impl From<&crate::plan::Member> for MemberView {
+impl From<&crate::plan::Member> for PlannedMember {
     fn from(member: &crate::plan::Member) -> Self {
         Self { name: member.name.clone(), zone: member.zone.to_string(), address: member.address.to_string() }
     }
 }
 
-impl From<&crate::plan::UnresolvedMember> for MemberView {
+impl From<&crate::plan::UnresolvedMember> for PlannedMember {
     fn from(member: &crate::plan::UnresolvedMember) -> Self {
         Self { name: member.name.clone(), zone: member.zone.to_string(), address: member.address.clone() }
     }
@@ -312,8 +312,8 @@ impl From<&TargetView> for PlannedTarget {
             members: target
                 .members
                 .iter()
-                .map(MemberView::from)
-                .chain(target.unresolved.iter().map(MemberView::from))
+                .map(PlannedMember::from)
+                .chain(target.unresolved.iter().map(PlannedMember::from))
                 .collect(),
         }
     }
@@ -329,20 +329,20 @@ pub(in crate::cli) fn kind(kind: TargetKind) -> &'static str {
     }
 }
 
-impl From<&EndpointGate> for EndpointView {
-    fn from(gate: &EndpointGate) -> Self {
-        let address = |at: &crate::plan::GateAddress| EndpointAddressView {
+impl From<&EndpointAccess> for PlannedEndpoint {
+    fn from(access: &EndpointAccess) -> Self {
+        let address = |at: &crate::plan::EniAddress| EndpointAddressView {
             subnet: at.subnet.to_string(),
             zone: at.zone.to_string(),
             ip: at.ip,
         };
         Self {
-            id: gate.id.to_string(),
-            vpc: gate.vpc.to_string(),
-            service: gate.service.to_string(),
-            state: gate.state.label(),
-            regional_name: gate.regional_name.as_ref().map(ToString::to_string),
-            addresses: gate.addresses.iter().map(address).collect(),
+            id: access.id.to_string(),
+            vpc: access.vpc.to_string(),
+            service: access.service.to_string(),
+            state: access.state.label(),
+            regional_name: access.regional_name.as_ref().map(ToString::to_string),
+            addresses: access.addresses.iter().map(address).collect(),
         }
     }
 }

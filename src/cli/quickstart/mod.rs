@@ -10,9 +10,9 @@ use std::process::{Command, ExitCode};
 
 use self::progress::Progress;
 use super::table::{Terminal, print};
-use super::{Failure, Kind, Ports, planned, runtime};
+use super::{Failure, FailureKind, PortChoice, planned, runtime};
 use crate::lifecycle::{SignalEvent, Signals, exit_code, run_command};
-use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, Step, uri_environment};
+use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, StartStep, uri_environment};
 use crate::telemetry::LogHandle;
 
 /// Run everything on loopback, with stand-in servers
@@ -51,7 +51,7 @@ pub(super) struct Args {
     config: Option<PathBuf>,
     /// The ports of DNS, metrics and the admin API; `auto` takes free ones, and free loopback networks
     #[arg(long, value_enum, default_value_t, conflicts_with_all = ["shift", "dns", "metrics", "admin"])]
-    ports: Ports,
+    ports: PortChoice,
     /// Move every address: 127.0.x.x becomes 127.N.x.x, 127.1.x.x becomes 127.(N+1).x.x, …
     #[arg(long, value_name = "N", default_value = "0", value_parser = shift)]
     shift: Shift,
@@ -86,13 +86,15 @@ fn shift(text: &str) -> Result<Shift, String> {
 impl From<QuickstartError> for Failure {
     fn from(error: QuickstartError) -> Self {
         match error {
-            QuickstartError::Taken(taken) => Self::new(Kind::Unavailable, taken.to_string()),
+            QuickstartError::Taken(taken) => Self::new(FailureKind::Unavailable, taken.to_string()),
             QuickstartError::StandIn(error) => error.into(),
             QuickstartError::Tls(error) => error.into(),
             QuickstartError::State(error) => error.into(),
             QuickstartError::Saved(error) => error.into(),
             QuickstartError::Plan(errors) => errors.into(),
-            QuickstartError::NoStrings(_) | QuickstartError::HostName(..) => Self::new(Kind::Config, error.to_string()),
+            QuickstartError::NoStrings(_) | QuickstartError::HostName(..) => {
+                Self::new(FailureKind::Config, error.to_string())
+            }
             QuickstartError::Gateway(error) => error.into(),
         }
     }
@@ -107,7 +109,7 @@ pub(super) fn run(args: &Args, logs: LogHandle) -> Result<ExitCode, Failure> {
         metrics: args.metrics,
         admin: args.admin,
         lab_dir: args.lab_dir.clone(),
-        free_ports: args.ports == Ports::Auto,
+        free_ports: args.ports == PortChoice::Auto,
         state_in_memory: args.state_in_memory,
         clouds: args.clouds,
         logs: Some(logs),
@@ -121,40 +123,40 @@ async fn start_and_stay(options: &Options, args: &Args) -> Result<ExitCode, Fail
     // Ctrl-C during the start ends it at once.
     tokio::select! {
         exit = run_until_stopped(options, args) => exit,
-        () = stop_now(&mut signals) => Err(Failure::new(Kind::Failed, "stopped while starting or stopping")),
+        () = stop_now(&mut signals) => Err(Failure::new(FailureKind::Failed, "stopped while starting or stopping")),
     }
 }
 
 async fn run_until_stopped(options: &Options, args: &Args) -> Result<ExitCode, Failure> {
-    let look = Terminal::of_stdout();
+    let terminal = Terminal::of_stdout();
     let progress = Progress::new(Terminal::of_stderr());
     let mut signals = Signals::listen()?;
     let quickstart = Box::pin(start(options, &progress)).await?;
-    progress.show(Step::Check);
+    progress.show(StartStep::Check);
     let checks = quickstart.check().await?;
     progress.clear();
     let by_check = quickstart.carried();
     if let Some((program, arguments)) = args.command.split_first() {
         let ended = match verdict(&checks) {
-            Ok(_) => run_beside(&quickstart, program, arguments).await,
+            Ok(_) => run_command_with(&quickstart, program, arguments).await,
             failed => failed,
         };
         quickstart.stop().await;
         return ended;
     }
-    print(&page::started(&quickstart, &checks, look, look.width.is_some() && !args.once))?;
+    print(&page::started(&quickstart, &checks, terminal, terminal.width.is_some() && !args.once))?;
     if args.once {
         let carried = quickstart.stop().await;
-        print(&page::carried(&carried, &by_check, look))?;
+        print(&page::carried(&carried, &by_check, terminal))?;
         return verdict(&checks);
     }
-    print(&page::to_try(&quickstart, look))?;
+    print(&page::suggestions(&quickstart, terminal))?;
     let ended = wait(&quickstart, &mut signals).await;
     let carried = quickstart.stop().await;
-    print(&page::carried(&carried, &by_check, look))?;
+    print(&page::carried(&carried, &by_check, terminal))?;
     match ended {
         None => Ok(ExitCode::SUCCESS),
-        Some(what) => Err(Failure::new(Kind::Unavailable, what)),
+        Some(what) => Err(Failure::new(FailureKind::Unavailable, what)),
     }
 }
 
@@ -172,7 +174,11 @@ async fn start(options: &Options, progress: &Progress) -> Result<Quickstart, Qui
 }
 
 /// Runs a command with the quickstart's variables in its environment.
-async fn run_beside(quickstart: &Quickstart, program: &OsString, arguments: &[OsString]) -> Result<ExitCode, Failure> {
+async fn run_command_with(
+    quickstart: &Quickstart,
+    program: &OsString,
+    arguments: &[OsString],
+) -> Result<ExitCode, Failure> {
     let mut command = Command::new(program);
     command.args(arguments).env("PLGW_CA", std::path::absolute(quickstart.ca_path())?);
     if let Some(address) = quickstart.gateway().admin_address() {
@@ -184,7 +190,7 @@ async fn run_beside(quickstart: &Quickstart, program: &OsString, arguments: &[Os
     command.envs(uri_environment(&quickstart.gateway().snapshot()));
     let ended = tokio::select! {
         ended = run_command(&mut command) => ended,
-        what = quickstart.gateway().failed() => return Err(Failure::new(Kind::Unavailable, what)),
+        what = quickstart.gateway().failed() => return Err(Failure::new(FailureKind::Unavailable, what)),
     };
     if let Err(error) = &ended {
         eprintln!("plgw: cannot run `{}`: {error}", program.display());
@@ -200,7 +206,7 @@ fn verdict(checks: &[Check]) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let text = format!("{} of {} checks failed\n  {}", failed.len(), checks.len(), failed.join("\n  "));
-    Err(Failure::new(Kind::Failed, text))
+    Err(Failure::new(FailureKind::Failed, text))
 }
 
 /// Waits until it is stopped, or until an essential part has failed; then returns that part's name.

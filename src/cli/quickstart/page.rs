@@ -11,34 +11,34 @@ use crate::cli::plan::records;
 use crate::cli::plan::view::{self, RecordView, StringsView};
 use crate::cli::table::{Table, Terminal};
 use crate::model::{AppEndpointKind, TargetState};
-use crate::plan::{Gate, Listener, PrivateStrings, Snapshot, TargetKind, TargetView};
+use crate::plan::{Listener, ListenerAccess, PrivateStrings, Snapshot, TargetKind, TargetView};
 use crate::quickstart::{Check, Quickstart, StandInTraffic, TrafficSummary};
 
 /// What runs, and the state of the checks. `brief` is for an interactive terminal: without the records, which the
 /// commands to try query, and without details of passed checks.
-pub(super) fn started(quickstart: &Quickstart, checks: &[Check], look: Terminal, brief: bool) -> String {
+pub(super) fn started(quickstart: &Quickstart, checks: &[Check], terminal: Terminal, brief: bool) -> String {
     let snapshot = quickstart.gateway().snapshot();
     let mut text = String::new();
-    let mut section = |title: &str, body: String| text.push_str(&format!("{}\n{body}\n", look.bold(title)));
-    section("Targets", targets(&snapshot, look));
+    let mut section = |title: &str, body: String| text.push_str(&format!("{}\n{body}\n", terminal.bold(title)));
+    section("Targets", targets(&snapshot, terminal));
     let strings: Vec<StringsView> = snapshot.strings.iter().map(StringsView::from).collect();
-    section("Connection strings", connection_strings::as_text(&strings, look));
+    section("Connection strings", connection_strings::as_text(&strings, terminal));
     if !brief {
-        section("DNS records of the private path", records(&private_records(&snapshot), look));
+        section("DNS records of the private path", records(&private_records(&snapshot), terminal));
     }
     if !snapshot.notices.is_empty() {
         section("Notices", snapshot.notices.iter().map(|notice| format!("  {notice}\n")).collect());
     }
     let passed = brief && checks.iter().all(|check| check.outcome.is_ok());
-    section("Self-check", if passed { all_passed(checks, look) } else { self_check(checks, look) });
+    section("Self-check", if passed { all_passed(checks, terminal) } else { self_check(checks, terminal) });
     text
 }
 
 /// Commands to try while it runs.
-pub(super) fn to_try(quickstart: &Quickstart, look: Terminal) -> String {
-    let lines = lines(quickstart, &quickstart.gateway().snapshot(), look);
-    let last = look.bold("Running. Ctrl-C stops it and prints what it carried.");
-    format!("{}\n{lines}\n{last}\n", look.bold("Try it"))
+pub(super) fn suggestions(quickstart: &Quickstart, terminal: Terminal) -> String {
+    let lines = lines(quickstart, &quickstart.gateway().snapshot(), terminal);
+    let last = terminal.bold("Running. Ctrl-C stops it and prints what it carried.");
+    format!("{}\n{lines}\n{last}\n", terminal.bold("Try it"))
 }
 
 /// The records of the private strings, and those that only VPCs see.
@@ -60,7 +60,7 @@ fn private_records(snapshot: &Snapshot) -> Vec<RecordView> {
     for record in view::records(snapshot) {
         // Two zones of a VPC may have the same record: one declared by the consumer, and the one that AWS would have
         // created.
-        let is_new = kept.iter().all(|other| !record.says_the_same(other));
+        let is_new = kept.iter().all(|other| !record.is_same_record(other));
         if is_new && (record.view != "public" || leads(&record)) {
             kept.push(record);
         }
@@ -69,9 +69,9 @@ fn private_records(snapshot: &Snapshot) -> Vec<RecordView> {
 }
 
 /// The traffic; `by_check` is the self-check's part of it.
-pub(super) fn carried(carried: &TrafficSummary, by_check: &TrafficSummary, look: Terminal) -> String {
+pub(super) fn carried(carried: &TrafficSummary, by_check: &TrafficSummary, terminal: Terminal) -> String {
     let (all, check) = (carried.gateway, by_check.gateway);
-    let mut text = format!("{}\n", look.bold("Carried"));
+    let mut text = format!("{}\n", terminal.bold("Carried"));
     text.push_str(&format!(
         "  {} ({} by the self-check), {} to targets, {} to clients, {} refused ({} by the self-check)\n",
         counted_u64(all.flows, "flow"),
@@ -103,15 +103,15 @@ pub(super) fn carried(carried: &TrafficSummary, by_check: &TrafficSummary, look:
     text
 }
 
-fn targets(snapshot: &Snapshot, look: Terminal) -> String {
+fn targets(snapshot: &Snapshot, terminal: Terminal) -> String {
     let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE", "HEALTH"]);
     for target in &snapshot.targets {
         let mut what = [target.id.to_string(), view::kind(target.kind).to_owned(), target.port.to_string()];
         for member in &target.members {
             let health = member.state.label();
             let health = match member.state {
-                TargetState::Healthy => look.green(health),
-                TargetState::Unhealthy | TargetState::UnhealthyDraining => look.red(health),
+                TargetState::Healthy => terminal.green(health),
+                TargetState::Unhealthy | TargetState::UnhealthyDraining => terminal.red(health),
                 TargetState::Initial | TargetState::Draining | TargetState::Unused => health.to_owned(),
             };
             let of_member = [member.address.to_string(), member.zone.to_string(), health];
@@ -119,24 +119,24 @@ fn targets(snapshot: &Snapshot, look: Terminal) -> String {
             table.row(std::mem::take(&mut what).into_iter().chain(of_member));
         }
     }
-    table.render(look)
+    table.render(terminal)
 }
 
-fn self_check(checks: &[Check], look: Terminal) -> String {
+fn self_check(checks: &[Check], terminal: Terminal) -> String {
     let mut text = String::new();
     for check in checks {
         let (verdict, said) = match &check.outcome {
-            Ok(seen) => (look.green("ok    "), seen),
-            Err(seen) => (look.red("FAILED"), seen),
+            Ok(seen) => (terminal.green("ok    "), seen),
+            Err(seen) => (terminal.red("FAILED"), seen),
         };
-        let took = look.dim(&format!("({} ms)", check.took.as_millis()));
+        let took = terminal.dim(&format!("({} ms)", check.took.as_millis()));
         text.push_str(&format!("  {verdict}  {:<14}{said} {took}\n", check.name));
     }
     text
 }
 
 /// The checks' names, wrapped for the terminal.
-fn all_passed(checks: &[Check], look: Terminal) -> String {
+fn all_passed(checks: &[Check], terminal: Terminal) -> String {
     let mut lines = vec![String::new()];
     for (index, check) in checks.iter().enumerate() {
         let end = if index + 1 == checks.len() { "" } else { "," };
@@ -149,7 +149,7 @@ fn all_passed(checks: &[Check], look: Terminal) -> String {
         }
     }
     let counted = counted(checks.len(), "check");
-    let mut text = format!("  {}  {counted}; `--once` prints what each one saw\n", look.green("ok"));
+    let mut text = format!("  {}  {counted}; `--once` prints what each one saw\n", terminal.green("ok"));
     lines.iter().for_each(|line| text.push_str(&format!("      {}\n", line.trim_end())));
     text
 }
@@ -169,7 +169,7 @@ impl Recipe {
     }
 }
 
-fn lines(quickstart: &Quickstart, snapshot: &Snapshot, look: Terminal) -> String {
+fn lines(quickstart: &Quickstart, snapshot: &Snapshot, terminal: Terminal) -> String {
     let dns = quickstart.gateway().dns_addresses().first().copied();
     let set = snapshot.targets.iter().find(|target| target.kind == TargetKind::Mongod);
     let strings = set.and_then(|target| private_strings(snapshot, target));
@@ -184,7 +184,7 @@ fn lines(quickstart: &Quickstart, snapshot: &Snapshot, look: Terminal) -> String
     recipes.extend(app_services(quickstart, dns));
     let mut text = String::new();
     for recipe in &recipes {
-        text.push_str(&format!("  {}\n", look.dim(&format!("# {}", recipe.what))));
+        text.push_str(&format!("  {}\n", terminal.dim(&format!("# {}", recipe.what))));
         recipe.lines.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
     }
     text
@@ -233,8 +233,9 @@ fn drivers(
 ) -> Vec<Recipe> {
     let ca = in_uri(&quickstart.ca_path());
     let mut recipes = Vec::new();
-    let is_way =
-        |listener: &&Arc<Listener>| matches!(listener.gate, Gate::Endpoint(_)) && listener.group.target == target.id;
+    let is_way = |listener: &&Arc<Listener>| {
+        matches!(listener.access, ListenerAccess::Endpoint(_)) && listener.group.target == target.id
+    };
     let way = snapshot.listeners.values().rfind(is_way).map(|listener| listener.address);
     if let Some(way) = way {
         recipes.push(Recipe::new(

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::cli::table::Terminal;
-use crate::quickstart::Step;
+use crate::quickstart::StartStep;
 
 /// Goes to the line's start and clears it.
 const CLEAR: &str = "\r\x1b[K";
@@ -11,16 +11,16 @@ const CLEAR: &str = "\r\x1b[K";
 /// One line on standard error; without effect if that is not a terminal.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Progress {
-    look: Terminal,
+    terminal: Terminal,
 }
 
 impl Progress {
-    pub(super) fn new(look: Terminal) -> Self {
-        Self { look }
+    pub(super) fn new(terminal: Terminal) -> Self {
+        Self { terminal }
     }
 
     /// Shows the current step.
-    pub(super) fn show(self, step: Step) {
+    pub(super) fn show(self, step: StartStep) {
         self.write(&format!("{CLEAR}{} …", step.label()));
     }
 
@@ -30,7 +30,7 @@ impl Progress {
     }
 
     fn write(self, text: &str) {
-        if self.look.is_terminal() {
+        if self.terminal.is_terminal() {
             let mut stderr = std::io::stderr().lock();
             // Write errors are ignored.
             let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::cidr_set;
-use super::declared::{Declared, NetworkSide, need_networks};
+use super::declared::{Declared, NetworkSide, required_networks};
 use crate::config::raw::Section;
 use crate::config::settings::Settings;
 use crate::config::value::{aws_region, boolean, network, one_of, parsed, socket, text};
@@ -16,16 +16,16 @@ const KINDS: [(&str, AppEndpointKind); 2] = [("general", AppEndpointKind::Genera
 
 /// One `[[app_service]]`.
 pub(super) fn service(section: &Section<'_>, declared: &mut Declared) -> Option<AppService> {
-    let id = section.need("id", parsed::<VpceServiceId>);
-    let region = section.need("region", aws_region);
-    let kind = section.need("type", one_of(&KINDS));
-    let cidrs = need_networks(section, "cidrs", "the service's side is distinguished from clients by its networks");
+    let id = section.required("id", parsed::<VpceServiceId>);
+    let region = section.required("region", aws_region);
+    let kind = section.required("type", one_of(&KINDS));
+    let cidrs = required_networks(section, "cidrs", "the service's side is distinguished from clients by its networks");
     if let Some(id) = &id {
-        declared.unique(section.problems, "endpoint service id", &id.value, &id.spot);
+        declared.unique(section.problems, "endpoint service id", &id.value, &id.location);
     }
     if let (Some(region), Some(kind)) = (&region, &kind) {
         let both = format!("{}/{:?}", region.value, kind.value).to_lowercase();
-        declared.unique(section.problems, "region and type", &both, &section.spot);
+        declared.unique(section.problems, "region and type", &both, &section.location);
     }
     declared.networks(NetworkSide::Service, &cidrs);
     let service = AppService { id: id?.value, region: region?.value, kind: kind?.value, cidrs: cidr_set(&cidrs) };
@@ -36,14 +36,14 @@ pub(super) fn service(section: &Section<'_>, declared: &mut Declared) -> Option<
 /// One `[[app]]`.
 pub(super) fn app(section: &Section<'_>, settings: &Settings, declared: &mut Declared) -> Option<App> {
     let problems = section.problems;
-    let id = section.need("id", parsed::<AppId>);
-    let project = section.need("project", parsed::<ProjectId>);
+    let id = section.required("id", parsed::<AppId>);
+    let project = section.required("project", parsed::<ProjectId>);
     let models = [("local", DeploymentModel::Local), ("global", DeploymentModel::Global)];
     let deployment = section.or("deployment", DeploymentModel::Local, one_of(&models));
-    let region = section.need("region", aws_region);
+    let region = section.required("region", aws_region);
     let access_list = section.list("access_list", network).unwrap_or_default();
-    let public_address = section.need("public_address", socket);
-    let backend = section.need("backend", backend);
+    let public_address = section.required("public_address", socket);
+    let backend = section.required("backend", backend);
     if let Some(backend) = &backend
         && let Some(what) = served_by_gateway(&backend.value, settings)
     {
@@ -51,10 +51,10 @@ pub(super) fn app(section: &Section<'_>, settings: &Settings, declared: &mut Dec
             "`{}` is {what}; write the address of the server that is to answer the app's requests",
             backend.value
         );
-        problems.report(&backend.spot, text);
+        problems.report(&backend.location, text);
     }
     if let Some(id) = &id {
-        declared.unique(problems, "client app id", &id.value, &id.spot);
+        declared.unique(problems, "client app id", &id.value, &id.location);
     }
     if let Some(project) = &project {
         declared.expect_project(problems, project);
@@ -64,13 +64,13 @@ pub(super) fn app(section: &Section<'_>, settings: &Settings, declared: &mut Dec
     }
     let mut own: HashSet<VpceId> = HashSet::new();
     let endpoints = section.tables("endpoint", |found| {
-        let endpoint = found.need("endpoint", parsed::<VpceId>);
-        let kind = found.need("type", one_of(&KINDS));
+        let endpoint = found.required("endpoint", parsed::<VpceId>);
+        let kind = found.required("type", one_of(&KINDS));
         let comment = found.or("comment", String::new(), text);
         let endpoint = endpoint?;
         declared.expect_endpoint(problems, &endpoint);
         if !own.insert(endpoint.value.clone()) {
-            problems.report(&endpoint.spot, format!("the app has `{}` already", endpoint.value));
+            problems.report(&endpoint.location, format!("the app has `{}` already", endpoint.value));
         }
         Some(AppEndpoint { endpoint: endpoint.value, kind: kind?.value, comment })
     });

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use toml::de::DeValue;
 
 use super::cidr_set;
-use super::declared::{Declared, NetworkSide, need_networks};
+use super::declared::{Declared, NetworkSide, required_networks};
 use super::networks::NetworkMap;
 use crate::config::raw::Section;
 use crate::config::value::{address, network, parsed};
@@ -19,19 +19,20 @@ use crate::model::{
 pub(super) fn cloud_network(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc> {
     let problems = section.problems;
     let index = declared.next_vpc();
-    let id = section.need("id", cloud_id::<VpcId>(VpcId::cloud));
-    let region = section.need("region", parsed::<Region>);
-    let cidrs = need_networks(section, "cidrs", "a network has one range at least");
+    let id = section.required("id", cloud_id::<VpcId>(VpcId::cloud));
+    let region = section.required("region", parsed::<Region>);
+    let cidrs = required_networks(section, "cidrs", "a network has one range at least");
     let peered = section.list("peered", network).unwrap_or_default();
     let on_premises = section.list("on_premises", network).unwrap_or_default();
     if let Some(id) = &id {
-        declared.unique(problems, "network id", &id.value, &id.spot);
+        declared.unique(problems, "network id", &id.value, &id.location);
     }
     if let (Some(id), Some(region)) = (&id, &region)
         && id.value.cloud() != region.value.cloud()
     {
         let cloud = id.value.cloud().map_or("AWS", Cloud::label);
-        problems.report(&region.spot, format!("`{}` is not a region of {cloud}, where the network is", region.value));
+        problems
+            .report(&region.location, format!("`{}` is not a region of {cloud}, where the network is", region.value));
     }
     declared.networks(NetworkSide::Vpc(index), &cidrs);
     declared.networks(NetworkSide::Joined(index), &peered);
@@ -39,18 +40,18 @@ pub(super) fn cloud_network(section: &Section<'_>, declared: &mut Declared) -> O
     let mut subnets = NetworkMap::default();
     let whole = cidr_set(&cidrs);
     let found = section.tables("subnet", |found| {
-        let id = found.need("id", parsed::<SubnetId>);
-        let cidr = found.need("cidr", network);
+        let id = found.required("id", parsed::<SubnetId>);
+        let cidr = found.required("cidr", network);
         if let Some(id) = &id {
-            declared.unique(problems, "subnet id", &id.value, &id.spot);
+            declared.unique(problems, "subnet id", &id.value, &id.location);
         }
         if let Some(cidr) = &cidr {
             if !whole.covers(&cidr.value) {
-                problems.report(&cidr.spot, format!("`{}` is outside the network's ranges ({whole})", cidr.value));
+                problems.report(&cidr.location, format!("`{}` is outside the network's ranges ({whole})", cidr.value));
             }
             if let Some(other) = subnets.overlapping(cidr.value) {
                 let message = format!("`{}` overlaps `{other}` of another subnet of the network", cidr.value);
-                problems.report(&cidr.spot, message);
+                problems.report(&cidr.location, message);
             }
             subnets.insert(cidr.value, cidr.value);
         }
@@ -78,51 +79,51 @@ pub(super) fn private_endpoint(
     declared: &mut Declared,
 ) -> Option<InterfaceEndpoint> {
     let problems = section.problems;
-    let id = section.need("id", cloud_id::<VpceId>(VpceId::cloud));
-    let network = section.need("network", cloud_id::<VpcId>(VpcId::cloud));
-    let service = section.need("service", parsed::<VpceServiceId>);
-    let ip = section.need("ip", address);
+    let id = section.required("id", cloud_id::<VpceId>(VpceId::cloud));
+    let network = section.required("network", cloud_id::<VpcId>(VpcId::cloud));
+    let service = section.required("service", parsed::<VpceServiceId>);
+    let ip = section.required("ip", address);
     if let Some(id) = &id {
-        declared.unique(problems, "private endpoint id", &id.value, &id.spot);
+        declared.unique(problems, "private endpoint id", &id.value, &id.location);
         let is_new = declared.endpoints.insert(id.value.clone());
         if let Some(service) = service.as_ref().filter(|_| is_new) {
             let name = (service.value.clone(), id.value.atlas().to_owned());
-            let holder = declared.cloud_endpoints.entry(name).or_insert_with(|| id.spot.path.clone());
-            if *holder != id.spot.path {
+            let holder = declared.cloud_endpoints.entry(name).or_insert_with(|| id.location.path.clone());
+            if *holder != id.location.path {
                 let message = format!(
                     "`{}` is the name of `{holder}` too, and Atlas knows a service's forwarding rules by their names alone; \
                      rename one of them",
                     id.value.atlas()
                 );
-                problems.report(&id.spot, message);
+                problems.report(&id.location, message);
             }
         }
     }
     let network = network?;
     let Some(place) = networks.get(&network.value) else {
-        problems.report(&network.spot, format!("no `[[network]]` has the id `{}`", network.value));
+        problems.report(&network.location, format!("no `[[network]]` has the id `{}`", network.value));
         return None;
     };
     let service = service?;
     let name = ServiceName::new(place.region.clone(), service.value.clone());
     if !declared.services.contains_key(&name) {
         let message = format!("no `[[project.endpoint_service]]` in `{}` has the id `{}`", place.region, service.value);
-        problems.report(&service.spot, message);
+        problems.report(&service.location, message);
     }
     let (id, ip) = (id?, ip?);
     declared.bind_endpoint(&ip, Some(&name));
     if id.value.cloud() != place.region.cloud() {
-        problems.report(&id.spot, format!("`{}` is not in the cloud of its network `{}`", id.value, place.id));
+        problems.report(&id.location, format!("`{}` is not in the cloud of its network `{}`", id.value, place.id));
         return None;
     }
     if let Some(region) = google_region(&id.value).filter(|region| *region != place.region.as_str()) {
         let message = format!("its region `{region}` is not its network's, `{}`", place.region);
-        problems.report(&id.spot, message);
+        problems.report(&id.location, message);
         return None;
     }
     let endpoint = InterfaceEndpoint::in_cloud(id.value, place, name, ip.value, EndpointState::Available);
     if endpoint.is_none() {
-        problems.report(&ip.spot, format!("`{}` is in no subnet of `{}`", ip.value, place.id));
+        problems.report(&ip.location, format!("`{}` is in no subnet of `{}`", ip.value, place.id));
     }
     endpoint
 }

@@ -5,7 +5,9 @@ use toml::de::DeValue;
 
 use super::declared::Declared;
 use crate::config::raw::{Located, Section};
-use crate::config::value::{boolean, node_address, node_host, one_of, parsed, socket, text, whole, words, zone};
+use crate::config::value::{
+    boolean, node_address, node_host, non_empty_text, one_of, parsed, socket, text, whole, zone,
+};
 use crate::model::{
     BiConnector, Cluster, ClusterKind, ClusterName, ConnectionLimit, Label, Naming, Node, NodeAddress, Region, Tier,
 };
@@ -39,7 +41,7 @@ const OPTIMIZED_MEMBER: &str = "lb";
 pub(super) struct TargetCounts(BTreeMap<Region, (usize, BTreeMap<ClusterName, usize>)>);
 
 /// Maximum number of clusters in a message.
-const MOST_SHOWN: usize = 16;
+const MAX_SHOWN: usize = 16;
 
 impl TargetCounts {
     fn add(&mut self, region: Region, cluster: &ClusterName) {
@@ -55,7 +57,7 @@ impl TargetCounts {
 
     /// The number of each cluster's targets in `region`: `Cluster0: 3, Sharded0: 1`.
     pub(super) fn shares(&self, region: &Region) -> String {
-        let shares = self.0.get(region).into_iter().flat_map(|(_, shares)| shares).take(MOST_SHOWN);
+        let shares = self.0.get(region).into_iter().flat_map(|(_, shares)| shares).take(MAX_SHOWN);
         shares.map(|(cluster, targets)| format!("{cluster}: {targets}")).collect::<Vec<_>>().join(", ")
     }
 }
@@ -68,8 +70,8 @@ pub(super) fn cluster(
     load: &mut TargetCounts,
     declared: &mut Declared,
 ) -> Option<Cluster> {
-    let name = section.need("name", parsed::<ClusterName>);
-    let label = section.need("label", parsed::<Label>);
+    let name = section.required("name", parsed::<ClusterName>);
+    let label = section.required("label", parsed::<Label>);
     let naming = section.or("naming", Naming::Dot, one_of(&[("dot", Naming::Dot), ("dash", Naming::Dash)]));
     let tier = section.or("tier", Tier::Dedicated(10), one_of(&TIERS));
     let connection_limit = section.or("connection_limit", ConnectionLimit::None, connections);
@@ -79,7 +81,7 @@ pub(super) fn cluster(
         let host = name.value.host_label();
         if !names.insert(host.clone()) {
             let message = format!("`{}` is another cluster's name, as host names go (`{host}`)", name.value);
-            section.problems.report(&name.spot, message);
+            section.problems.report(&name.location, message);
         }
     }
     if let Some(label) = &label {
@@ -122,21 +124,21 @@ fn connections(value: &DeValue<'_>) -> Result<ConnectionLimit, String> {
     if value.as_integer().is_some() {
         return whole(1..=1_000_000)(value).map(ConnectionLimit::Most);
     }
-    let words = one_of(&[("none", ConnectionLimit::None), ("tier", ConnectionLimit::Tier)]);
-    words(value).map_err(|problem| format!("{problem}, or a number"))
+    let non_empty_text = one_of(&[("none", ConnectionLimit::None), ("tier", ConnectionLimit::Tier)]);
+    non_empty_text(value).map_err(|problem| format!("{problem}, or a number"))
 }
 
 fn kind(section: &Section<'_>, label: Option<&Located<Label>>) -> Option<ClusterKind> {
-    let sharded = section.need("type", one_of(&[("replica-set", false), ("sharded", true)]));
-    let set_name = section.get("set_name", words);
+    let sharded = section.required("type", one_of(&[("replica-set", false), ("sharded", true)]));
+    let set_name = section.get("set_name", non_empty_text);
     let optimized = section.get("optimized", boolean);
     if sharded?.value {
-        if section.wrote("set_name") {
+        if section.is_present("set_name") {
             section.report("set_name", "a sharded cluster has no set name that clients see; leave it out");
         }
         Some(ClusterKind::Sharded { optimized: optimized.is_some_and(|optimized| optimized.value) })
     } else {
-        if section.wrote("optimized") {
+        if section.is_present("optimized") {
             section.report("optimized", "only sharded clusters have optimized strings; leave it out");
         }
         // The format of Atlas' names for the sets of newer clusters.
@@ -165,7 +167,7 @@ impl ClusterProcesses {
         let given = section.get("name", member_name);
         let name = match given {
             Some(name) => name.value,
-            None if section.wrote("name") => return None,
+            None if section.is_present("name") => return None,
             None => unnamed(&address?.value),
         };
         if !self.taken.insert(name.clone()) {
@@ -197,24 +199,24 @@ fn member_name(value: &toml::de::DeValue<'_>) -> Result<String, String> {
 }
 
 /// The address of a process: its `address`, or its `host` name.
-fn listens_at(section: &Section<'_>, declared: &mut Declared) -> Option<Located<NodeAddress>> {
+fn process_address(section: &Section<'_>, declared: &mut Declared) -> Option<Located<NodeAddress>> {
     let (address, host) = (section.get("address", node_address), section.get("host", node_host));
-    match (section.wrote("address"), section.wrote("host")) {
+    match (section.is_present("address"), section.is_present("host")) {
         (true, true) => section.report("host", "written beside `address`; leave one of them out"),
         (false, false) => section.report("address", "missing; write the server's `address`, or its `host` name"),
         _ => {}
     }
     let found = address.or(host)?;
     match found.value.fixed() {
-        Some(address) => declared.dial(&Located { value: address, spot: found.spot.clone() }),
-        None => declared.unique(section.problems, "host", &found.value, &found.spot),
+        Some(address) => declared.dial(&Located { value: address, location: found.location.clone() }),
+        None => declared.unique(section.problems, "host", &found.value, &found.location),
     }
     Some(found)
 }
 
 fn node(section: &Section<'_>, members: &mut ClusterProcesses, declared: &mut Declared) -> Option<Node> {
-    let zone = section.need("zone", zone);
-    let address = listens_at(section, declared);
+    let zone = section.required("zone", zone);
+    let address = process_address(section, declared);
     let public_address = section.get("public_address", socket);
     let name = members.name(section, address.as_ref(), host_label);
     if let Some(public) = &public_address {
@@ -229,8 +231,8 @@ fn node(section: &Section<'_>, members: &mut ClusterProcesses, declared: &mut De
 }
 
 fn bi_connector(section: &Section<'_>, members: &mut ClusterProcesses, declared: &mut Declared) -> Option<BiConnector> {
-    let zone = section.need("zone", zone);
-    let address = listens_at(section, declared);
+    let zone = section.required("zone", zone);
+    let address = process_address(section, declared);
     let name = members.name(section, address.as_ref(), ToString::to_string);
     Some(BiConnector { name: name?, zone: zone?.value, address: address?.value })
 }

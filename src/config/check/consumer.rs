@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 
 use super::clouds::aws_id;
-use super::declared::{Declared, DeclaredSubnet, DeclaredVpc, NetworkSide, need_networks};
+use super::declared::{Declared, DeclaredSubnet, DeclaredVpc, NetworkSide, required_networks};
 use super::networks::NetworkMap;
 use super::{cidr_set, values};
 use crate::config::raw::{Located, Section};
-use crate::config::value::{aws_region, boolean, ipv6_network, network, parsed, words, zone};
+use crate::config::value::{aws_region, boolean, ipv6_network, network, non_empty_text, parsed, zone};
 use crate::model::{
     CidrSet, PortRange, PortRule, Region, SecurityGroup, SecurityGroupId, Subnet, SubnetId, Vpc, VpcId,
 };
@@ -18,15 +18,15 @@ use crate::model::{
 pub(super) fn vpc(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc> {
     let problems = section.problems;
     let index = declared.next_vpc();
-    let id = section.need("id", aws_id::<VpcId>(VpcId::cloud));
-    let region = section.need("region", aws_region);
+    let id = section.required("id", aws_id::<VpcId>(VpcId::cloud));
+    let region = section.required("region", aws_region);
     let before = problems.count();
-    let cidrs = need_networks(section, "cidrs", "a VPC has one network at least");
+    let cidrs = required_networks(section, "cidrs", "a VPC has one network at least");
     let cidrs_readable = problems.count() == before;
     let peered = section.list("peered", network).unwrap_or_default();
     let on_premises = section.list("on_premises", network).unwrap_or_default();
     if let Some(id) = &id {
-        declared.unique(problems, "VPC id", &id.value, &id.spot);
+        declared.unique(problems, "VPC id", &id.value, &id.location);
         declared.vpcs.entry(id.value.clone()).or_default();
     }
     declared.networks(NetworkSide::Vpc(index), &cidrs);
@@ -39,7 +39,7 @@ pub(super) fn vpc(section: &Section<'_>, declared: &mut Declared) -> Option<Vpc>
         subnets: NetworkMap::default(),
         vpc: id.as_ref().map(|id| &id.value),
         region: region.as_ref().map(|region| &region.value),
-        cidrs: cidrs_readable.then(|| (within, &cidrs[..cidrs.len().min(MOST_SHOWN)])),
+        cidrs: cidrs_readable.then(|| (within, &cidrs[..cidrs.len().min(MAX_SHOWN)])),
     };
     let subnets = section.tables("subnet", |found| subnet(found, &mut place, declared));
     let groups = security_groups(section, place.vpc, declared);
@@ -68,41 +68,42 @@ struct SubnetContext<'a> {
 }
 
 /// Maximum number of networks in a message.
-const MOST_SHOWN: usize = 8;
+const MAX_SHOWN: usize = 8;
 
 fn subnet(section: &Section<'_>, place: &mut SubnetContext<'_>, declared: &mut Declared) -> Option<Subnet> {
     let problems = section.problems;
-    let id = section.need("id", parsed::<SubnetId>);
-    let zone = section.need("zone", zone);
+    let id = section.required("id", parsed::<SubnetId>);
+    let zone = section.required("zone", zone);
     let ipv6 = section.get("ipv6_cidr", ipv6_network);
-    let is_needed = !section.wrote("ipv6_cidr");
-    let cidr = if is_needed { section.need("cidr", network) } else { section.get("cidr", network) };
+    let is_needed = !section.is_present("ipv6_cidr");
+    let cidr = if is_needed { section.required("cidr", network) } else { section.get("cidr", network) };
     if let (Some(cidr), Some(ipv6)) = (&cidr, &ipv6)
         && cidr.value.addr().is_ipv6()
     {
-        problems.report(&ipv6.spot, format!("`cidr`, `{}`, is IPv6 already; leave one of them out", cidr.value));
+        problems.report(&ipv6.location, format!("`cidr`, `{}`, is IPv6 already; leave one of them out", cidr.value));
     }
     if let (Some(zone), Some(region)) = (&zone, place.region)
         && zone.value.region() != *region
     {
-        problems.report(&zone.spot, format!("`{}` is not in the VPC's region `{region}`", zone.value));
+        problems.report(&zone.location, format!("`{}` is not in the VPC's region `{region}`", zone.value));
     }
     let cidrs: Vec<Located<IpNet>> =
         cidr.clone().into_iter().chain(ipv6.as_ref().map(|ipv6| ipv6.map(|net| IpNet::V6(*net)))).collect();
     for cidr in &cidrs {
         if let Some((own, shown)) = &place.cidrs
-            && own.around(cidr.value).is_none()
+            && own.enclosing(cidr.value).is_none()
         {
             let message = format!("`{}` is outside the VPC's networks ({})", cidr.value, cidr_set(shown));
-            problems.report(&cidr.spot, message);
+            problems.report(&cidr.location, message);
         }
         if let Some(other) = place.subnets.overlapping(cidr.value) {
-            problems.report(&cidr.spot, format!("`{}` overlaps `{other}` of another subnet of the VPC", cidr.value));
+            problems
+                .report(&cidr.location, format!("`{}` overlaps `{other}` of another subnet of the VPC", cidr.value));
         }
         place.subnets.insert(cidr.value, cidr.value);
     }
     if let Some(id) = &id {
-        declared.unique(problems, "subnet id", &id.value, &id.spot);
+        declared.unique(problems, "subnet id", &id.value, &id.location);
         let facts = DeclaredSubnet {
             vpc: place.vpc.cloned(),
             zone: zone.as_ref().map(|zone| zone.value.clone()),
@@ -124,19 +125,19 @@ fn security_groups(section: &Section<'_>, vpc: Option<&VpcId>, declared: &mut De
     let mut names = HashSet::new();
     let mut named: Vec<Located<SecurityGroupId>> = Vec::new();
     let groups = section.tables("security_group", |group| {
-        let id = group.need("id", parsed::<SecurityGroupId>);
-        let name = group.need("name", words);
+        let id = group.required("id", parsed::<SecurityGroupId>);
+        let name = group.required("name", non_empty_text);
         let members = group.list("members", network).unwrap_or_default();
         let ingress = group.tables("ingress", |found| rule(found, &mut named));
         let egress = group.optional_tables("egress", |found| rule(found, &mut named));
         if let Some(id) = &id {
-            declared.unique(group.problems, "security group id", &id.value, &id.spot);
+            declared.unique(group.problems, "security group id", &id.value, &id.location);
             own.groups.entry(id.value.clone()).or_insert_with(|| name.as_ref().map(|name| name.value.clone()));
         }
         if let Some(name) = &name
             && !names.insert(name.value.clone())
         {
-            group.problems.report(&name.spot, format!("`{}` is the name of another group of this VPC", name.value));
+            group.problems.report(&name.location, format!("`{}` is the name of another group of this VPC", name.value));
         }
         Some(SecurityGroup {
             members: cidr_set(&members),
@@ -149,7 +150,7 @@ fn security_groups(section: &Section<'_>, vpc: Option<&VpcId>, declared: &mut De
     for group in named {
         if !own.groups.contains_key(&group.value) {
             let message = format!("no `[[vpc.security_group]]` of this VPC has the id `{}`", group.value);
-            section.problems.report(&group.spot, message);
+            section.problems.report(&group.location, message);
         }
     }
     if let Some(declared) = vpc.and_then(|vpc| declared.vpcs.get_mut(vpc)) {
@@ -160,11 +161,11 @@ fn security_groups(section: &Section<'_>, vpc: Option<&VpcId>, declared: &mut De
 
 fn rule(section: &Section<'_>, named: &mut Vec<Located<SecurityGroupId>>) -> Option<PortRule> {
     let before = section.problems.count();
-    let ports = section.need("ports", parsed::<PortRange>);
+    let ports = section.required("ports", parsed::<PortRange>);
     let cidrs = section.list("cidrs", network).unwrap_or_default();
     let groups = section.list("groups", parsed::<SecurityGroupId>).unwrap_or_default();
     if cidrs.is_empty() && groups.is_empty() && section.problems.count() == before {
-        section.problems.report(&section.spot, "the rule names no peer; give it `cidrs` or `groups`");
+        section.problems.report(&section.location, "the rule names no peer; give it `cidrs` or `groups`");
     }
     named.extend(groups.iter().cloned());
     Some(PortRule { ports: ports?.value, cidrs: cidr_set(&cidrs), groups: values(groups) })

@@ -122,13 +122,13 @@ struct GatewayAddress {
     is_page: bool,
     /// Apps of one region share a host name, and so an address.
     shared_by_apps: bool,
-    spot: ConfigLocation,
+    location: ConfigLocation,
 }
 
 impl GatewayAddress {
     /// Whether it is a wildcard address, at a port that a target is likely to have at `endpoint`, as ports are
     /// allocated from the lowest on. A conflict after many moves is reported then.
-    fn takes_port_of(&self, endpoint: &Self) -> bool {
+    fn may_take_port_of(&self, endpoint: &Self) -> bool {
         let port = self.port.and_then(|port| ListenerPort::try_from(port).ok());
         let (Some(port), Some(ports)) = (port, endpoint.ports) else { return false };
         let likely = u32::from(ports.first().get()) + FIRST_PORTS > u32::from(port.get());
@@ -196,30 +196,30 @@ impl Declared {
         problems: &Problems<'_>,
         kind: &'static str,
         value: &impl Display,
-        spot: &ConfigLocation,
+        location: &ConfigLocation,
     ) {
-        self.positions.entry(value.to_string()).or_insert(spot.offset);
-        let previous = self.taken.insert((kind, value.to_string()), spot.path.clone());
+        self.positions.entry(value.to_string()).or_insert(location.offset);
+        let previous = self.taken.insert((kind, value.to_string()), location.path.clone());
         if let Some(holder) = previous {
-            problems.report(spot, format!("{kind} `{value}` is given twice; `{holder}` has it"));
+            problems.report(location, format!("{kind} `{value}` is given twice; `{holder}` has it"));
             self.taken.insert((kind, value.to_string()), holder);
         }
     }
 
     /// Records a file that the gateway reads, or writes other than as a log.
-    pub(super) fn reads(&mut self, path: &Path, spot: &ConfigLocation) {
-        self.files.entry(absolute(path)).or_insert_with(|| spot.path.clone());
+    pub(super) fn record_input_file(&mut self, path: &Path, location: &ConfigLocation) {
+        self.files.entry(absolute(path)).or_insert_with(|| location.path.clone());
     }
 
     /// Records a log file; reports one that is used otherwise, as it would be overwritten or rotated.
-    pub(super) fn writes_log(&mut self, problems: &Problems<'_>, path: &Path, spot: &ConfigLocation) {
+    pub(super) fn record_log_file(&mut self, problems: &Problems<'_>, path: &Path, location: &ConfigLocation) {
         match self.files.entry(absolute(path)) {
             Entry::Occupied(other) => {
                 let (path, holder) = (path.display(), other.get());
-                problems.report(spot, format!("`{path}` is the file of `{holder}`; a log has one of its own"));
+                problems.report(location, format!("`{path}` is the file of `{holder}`; a log has one of its own"));
             }
             Entry::Vacant(free) => {
-                free.insert(spot.path.clone());
+                free.insert(location.path.clone());
             }
         }
     }
@@ -233,21 +233,21 @@ impl Declared {
     /// Reports an unknown VPC.
     pub(super) fn expect_vpc(&self, problems: &Problems<'_>, vpc: &Located<VpcId>) {
         if !self.vpcs.contains_key(&vpc.value) {
-            problems.report(&vpc.spot, format!("no `[[vpc]]` has the id `{}`", vpc.value));
+            problems.report(&vpc.location, format!("no `[[vpc]]` has the id `{}`", vpc.value));
         }
     }
 
     /// Reports an unknown project.
     pub(super) fn expect_project(&self, problems: &Problems<'_>, project: &Located<ProjectId>) {
         if !self.projects.contains(&project.value) {
-            problems.report(&project.spot, format!("no `[[project]]` has the id `{}`", project.value));
+            problems.report(&project.location, format!("no `[[project]]` has the id `{}`", project.value));
         }
     }
 
     /// Reports an unknown interface endpoint.
     pub(super) fn expect_endpoint(&self, problems: &Problems<'_>, endpoint: &Located<VpceId>) {
         if !self.endpoints.contains(&endpoint.value) {
-            problems.report(&endpoint.spot, format!("no `[[interface_endpoint]]` has the id `{}`", endpoint.value));
+            problems.report(&endpoint.location, format!("no `[[interface_endpoint]]` has the id `{}`", endpoint.value));
         }
     }
 
@@ -256,8 +256,10 @@ impl Declared {
     pub(super) fn label(&mut self, problems: &Problems<'_>, label: &Located<Label>, owner: &str) {
         let holder = self.labels.entry(label.value.clone()).or_insert_with(|| owner.to_owned());
         if holder != owner {
-            problems
-                .report(&label.spot, format!("`{}` is the label of `{holder}`; each project has its own", label.value));
+            problems.report(
+                &label.location,
+                format!("`{}` is the label of `{holder}`; each project has its own", label.value),
+            );
         }
     }
 
@@ -268,27 +270,28 @@ impl Declared {
 
     /// Records a listening address of the gateway.
     pub(super) fn bind(&mut self, address: &Located<SocketAddr>) {
-        self.hold(address.value.ip(), Some(address.value.port()), &address.spot);
+        self.hold(address.value.ip(), Some(address.value.port()), &address.location);
     }
 
     /// Records the listening address of the gateway's own page or API.
     pub(super) fn bind_page(&mut self, address: &Located<SocketAddr>) {
-        self.hold(address.value.ip(), Some(address.value.port()), &address.spot).is_page = true;
+        self.hold(address.value.ip(), Some(address.value.port()), &address.location).is_page = true;
     }
 
     /// Records an app's public address.
     pub(super) fn bind_app(&mut self, address: &Located<SocketAddr>) {
-        self.hold(address.value.ip(), Some(address.value.port()), &address.spot).shared_by_apps = true;
+        self.hold(address.value.ip(), Some(address.value.port()), &address.location).shared_by_apps = true;
     }
 
     /// Records an endpoint's address: its ports are the targets'.
     pub(super) fn bind_endpoint(&mut self, ip: &Located<IpAddr>, service: Option<&ServiceName>) {
         let ports = service.and_then(|service| self.services.get(service).copied().flatten());
-        self.hold(ip.value, None, &ip.spot).ports = ports;
+        self.hold(ip.value, None, &ip.location).ports = ports;
     }
 
-    fn hold(&mut self, ip: IpAddr, port: Option<u16>, spot: &ConfigLocation) -> &mut GatewayAddress {
-        let held = GatewayAddress { ip, port, ports: None, is_page: false, shared_by_apps: false, spot: spot.clone() };
+    fn hold(&mut self, ip: IpAddr, port: Option<u16>, location: &ConfigLocation) -> &mut GatewayAddress {
+        let held =
+            GatewayAddress { ip, port, ports: None, is_page: false, shared_by_apps: false, location: location.clone() };
         self.held.push(held);
         self.held.last_mut().expect("it was just pushed")
     }
@@ -304,9 +307,9 @@ impl Declared {
         for (position, (side, network)) in self.networks.iter().enumerate() {
             if let Some(other) = sides.overlap(*side, network.value) {
                 let other = &self.networks[other].1;
-                let (own, other, place) = (network.value, other.value, &other.spot.path);
+                let (own, other, place) = (network.value, other.value, &other.location.path);
                 problems.report(
-                    &network.spot,
+                    &network.location,
                     format!("`{own}` overlaps `{other}` of `{place}`; an address must have one meaning"),
                 );
             }
@@ -317,9 +320,11 @@ impl Declared {
         for held in &self.held {
             let of_app = || if held.shared_by_apps { None } else { of_apps.clash(held) };
             if let Some(other) = bound.clash(held).or_else(of_app) {
-                let (address, holder) = (held.shown(), &other.spot.path);
-                problems
-                    .report(&held.spot, format!("`{address}` is held by `{holder}`; give one of them another address"));
+                let (address, holder) = (held.shown(), &other.location.path);
+                problems.report(
+                    &held.location,
+                    format!("`{address}` is held by `{holder}`; give one of them another address"),
+                );
             }
             if held.shared_by_apps { of_apps.add(held) } else { bound.add(held) }
         }
@@ -328,10 +333,10 @@ impl Declared {
         let endpoints: Vec<&GatewayAddress> =
             self.held.iter().filter(|held| held.ports.is_some_and(|ports| ranges.insert(ports))).collect();
         for held in &self.held {
-            if let Some(endpoint) = endpoints.iter().find(|endpoint| held.takes_port_of(endpoint)) {
-                let (address, ip, holder) = (held.shown(), endpoint.ip, &endpoint.spot.path);
+            if let Some(endpoint) = endpoints.iter().find(|endpoint| held.may_take_port_of(endpoint)) {
+                let (address, ip, holder) = (held.shown(), endpoint.ip, &endpoint.location.path);
                 problems.report(
-                    &held.spot,
+                    &held.location,
                     format!(
                         "`{address}` takes the port of `{ip}` too, where it is likely to be a target's (`{holder}`); write one \
                          address, or leave the port out of the endpoint service's `ports`"
@@ -344,9 +349,9 @@ impl Declared {
             if held.is_page
                 && let Some((_, network)) = self.networks.iter().find(of_service)
             {
-                let (address, network, place) = (held.shown(), network.value, &network.spot.path);
+                let (address, network, place) = (held.shown(), network.value, &network.location.path);
                 problems.report(
-                    &held.spot,
+                    &held.location,
                     format!(
                         "`{address}` is in `{network}` of `{place}`, and clients on the service's side are refused; \
                          write an address outside"
@@ -358,9 +363,9 @@ impl Declared {
         for target in &self.targets {
             let address = target.value;
             if let Some(held) = bound.at(address).or_else(|| of_apps.at(address)) {
-                let holder = &held.spot.path;
+                let holder = &held.location.path;
                 problems.report(
-                    &target.spot,
+                    &target.location,
                     format!(
                         "`{address}` leads back into the gateway, which binds it for `{holder}`; name a server's own"
                     ),
@@ -369,11 +374,11 @@ impl Declared {
             if let Some(first) = dialled.get(&address) {
                 let first = &first.path;
                 problems.report(
-                    &target.spot,
+                    &target.location,
                     format!("`{address}` is the address of `{first}` already; each target has its own"),
                 );
             } else {
-                dialled.insert(address, &target.spot);
+                dialled.insert(address, &target.location);
             }
         }
     }
@@ -385,9 +390,9 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// The networks of the required key `key`, at least one; `why` is their purpose.
-pub(super) fn need_networks(section: &Section<'_>, key: &'static str, why: &str) -> Vec<Located<IpNet>> {
+pub(super) fn required_networks(section: &Section<'_>, key: &'static str, why: &str) -> Vec<Located<IpNet>> {
     if section.is_empty_array(key) {
         section.report(key, format!("empty; {why}"));
     }
-    section.need_list(key, network)
+    section.required_list(key, network)
 }

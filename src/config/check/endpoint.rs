@@ -31,9 +31,9 @@ const DEFAULT_GROUP: &str = "default";
 /// One `[[interface_endpoint]]`.
 pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared) -> Option<InterfaceEndpoint> {
     let problems = section.problems;
-    let id = section.need("id", aws_id::<VpceId>(VpceId::cloud));
-    let vpc = section.need("vpc", parsed::<VpcId>);
-    let service = section.need("service", parsed::<ServiceName>);
+    let id = section.required("id", aws_id::<VpceId>(VpceId::cloud));
+    let vpc = section.required("vpc", parsed::<VpcId>);
+    let service = section.required("service", parsed::<ServiceName>);
     let suffix = section.get("dns_suffix", dns_suffix);
     let state = section.or("state", EndpointState::Available, one_of(&STATES));
     let groups = section.list("security_groups", parsed::<SecurityGroupId>);
@@ -45,7 +45,7 @@ pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared)
         one_of(&DnsRecordIpType::ALL.map(|t| (t.label(), t))),
     );
     if let Some(id) = &id {
-        declared.unique(problems, "interface endpoint id", &id.value, &id.spot);
+        declared.unique(problems, "interface endpoint id", &id.value, &id.location);
         declared.endpoints.insert(id.value.clone());
     }
     if let Some(vpc) = &vpc {
@@ -55,7 +55,7 @@ pub(super) fn interface_endpoint(section: &Section<'_>, declared: &mut Declared)
         && !declared.services.contains_key(&service.value)
     {
         let message = format!("no `[[project.endpoint_service]]` or `[[app_service]]` is `{}`", service.value);
-        problems.report(&service.spot, message);
+        problems.report(&service.location, message);
     }
     let security_groups = security_groups(section, vpc.as_ref(), groups, declared);
     let mut zones = HashSet::new();
@@ -98,7 +98,7 @@ fn security_groups(
     if let Some(named) = named {
         for group in named.iter().filter(|group| !own.contains_key(&group.value)) {
             let message = format!("VPC `{vpc}` has no security group `{}`", group.value);
-            section.problems.report(&group.spot, message);
+            section.problems.report(&group.location, message);
         }
         return values(named);
     }
@@ -119,9 +119,9 @@ fn interface(
     declared: &mut Declared,
 ) -> Vec<EndpointAddress> {
     let problems = section.problems;
-    let subnet = section.need("subnet", parsed::<SubnetId>);
-    let is_needed = !section.wrote("ipv6");
-    let ip = if is_needed { section.need("ip", ipv4_address) } else { section.get("ip", ipv4_address) };
+    let subnet = section.required("subnet", parsed::<SubnetId>);
+    let is_needed = !section.is_present("ipv6");
+    let ip = if is_needed { section.required("ip", ipv4_address) } else { section.get("ip", ipv4_address) };
     let ipv6 = section.get("ipv6", ipv6_address);
     let ips = ip.map(|ip| ip.map(|ip| IpAddr::V4(*ip))).into_iter();
     let ips: Vec<Located<IpAddr>> = ips.chain(ipv6.map(|ip| ip.map(|ip| IpAddr::V6(*ip)))).collect();
@@ -130,33 +130,33 @@ fn interface(
         declared.bind_endpoint(ip, service);
     }
     if let Some(eni) = &eni {
-        declared.unique(problems, "network interface id", &eni.value, &eni.spot);
+        declared.unique(problems, "network interface id", &eni.value, &eni.location);
     }
     let Some(subnet) = subnet else { return Vec::new() };
     let Some(place) = declared.subnets.get(&subnet.value) else {
-        problems.report(&subnet.spot, format!("no `[[vpc.subnet]]` has the id `{}`", subnet.value));
+        problems.report(&subnet.location, format!("no `[[vpc.subnet]]` has the id `{}`", subnet.value));
         return Vec::new();
     };
     if let (Some(vpc), Some(own)) = (vpc, &place.vpc)
         && vpc.value != *own
     {
         let message = format!("`{}` is a subnet of `{own}`, not of the endpoint's VPC `{}`", subnet.value, vpc.value);
-        problems.report(&subnet.spot, message);
+        problems.report(&subnet.location, message);
     }
     for ip in ips.iter().filter(|_| !place.cidrs.is_empty()) {
         let family = IpFamily::of(ip.value);
         match place.cidrs.iter().find(|cidr| IpFamily::of(cidr.addr()) == family) {
             None => {
                 let message = format!("`{}` is {}, of which its subnet has no network", ip.value, family.name());
-                problems.report(&ip.spot, message);
+                problems.report(&ip.location, message);
             }
             Some(cidr) if !cidr.contains(&ip.value) => {
-                problems.report(&ip.spot, format!("`{}` is outside its subnet `{cidr}`", ip.value));
+                problems.report(&ip.location, format!("`{}` is outside its subnet `{cidr}`", ip.value));
             }
             Some(cidr) if is_reserved(ip.value, *cidr) => {
                 let message =
                     format!("`{}` is reserved: AWS keeps the first four addresses and the last of `{cidr}`", ip.value);
-                problems.report(&ip.spot, message);
+                problems.report(&ip.location, message);
             }
             Some(_) => {}
         }

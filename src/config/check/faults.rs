@@ -5,30 +5,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::raw::Section;
-use crate::config::value::{boolean, duration, one_of, parsed, share, whole, words};
+use crate::config::value::{boolean, duration, non_empty_text, one_of, parsed, share, whole};
 use crate::model::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, check_fault};
 
 /// A day: no lab run is longer.
-const LONGEST: u64 = 86_400;
+const MAX_DURATION: u64 = 86_400;
 
 /// One `[[fault]]`. The keys besides the common ones depend on its type.
 pub(super) fn fault(section: &Section<'_>, names: &mut HashSet<String>) -> Option<Fault> {
-    let name = section.need("name", words);
+    let name = section.required("name", non_empty_text);
     let kind = kind(section);
     let scope = FaultScope {
         service: section.get("service", parsed).map(|found| found.value),
         target: section.get("target", parsed).map(|found| found.value),
-        member: section.get("member", words).map(|found| found.value),
+        member: section.get("member", non_empty_text).map(|found| found.value),
         endpoint: section.get("endpoint", parsed).map(|found| found.value),
         zone: section.get("zone", crate::config::value::zone).map(|found| found.value),
     };
-    let time = |key| section.get(key, duration(0..=LONGEST, "")).map(|found| found.value);
+    let time = |key| section.get(key, duration(0..=MAX_DURATION, "")).map(|found| found.value);
     let (after, lasts) = (time("after").unwrap_or_default(), time("for"));
     let share = section.get("share", share).map(|found| found.value).unwrap_or_default();
     let seed = section.or("seed", 0, whole(0..=u64::MAX >> 1));
     let name = name?;
     if !names.insert(name.value.clone()) {
-        section.problems.report(&name.spot, format!("`{}` is another fault's name", name.value));
+        section.problems.report(&name.location, format!("`{}` is another fault's name", name.value));
     }
     let fault = Fault { name: name.value, kind: kind?, scope, share, seed, after, lasts };
     match check_fault(&fault) {
@@ -54,8 +54,8 @@ fn kind(section: &Section<'_>) -> Option<FaultKind> {
         "port-move",
         "dns-failure",
     ];
-    let of_type = section.need("type", one_of(&types.map(|name| (name, name))));
-    let time = |key| section.get(key, duration(0..=LONGEST, "")).map(|found| found.value);
+    let of_type = section.required("type", one_of(&types.map(|name| (name, name))));
+    let time = |key| section.get(key, duration(0..=MAX_DURATION, "")).map(|found| found.value);
     let directions = [
         ("both", FaultDirection::Both),
         ("to_target", FaultDirection::ToTarget),
@@ -87,11 +87,11 @@ fn kind(section: &Section<'_>) -> Option<FaultKind> {
         _ => &[],
     };
     let all = ["delay", "jitter", "time", "every", "direction", "bytes_per_second", "bytes", "silent", "answer"];
-    for key in all.into_iter().filter(|key| section.wrote(key) && !keys.contains(key)) {
+    for key in all.into_iter().filter(|key| section.is_present(key) && !keys.contains(key)) {
         section.report(key, format!("`{of_type}` has no such thing; leave it out"));
     }
     let needed = |key: &str| {
-        if !section.wrote(key) {
+        if !section.is_present(key) {
             section.report(key, format!("missing; `{of_type}` has no default for it"));
         }
     };

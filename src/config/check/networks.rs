@@ -21,7 +21,7 @@ impl<T> NetworkMap<T> {
     }
 
     /// The value of the widest network that contains `network`.
-    pub(super) fn around(&self, network: IpNet) -> Option<&T> {
+    pub(super) fn enclosing(&self, network: IpNet) -> Option<&T> {
         let wider = |length| IpNet::new(network.addr(), length).map(|wider| wider.trunc()).ok();
         (0..=network.prefix_len()).filter_map(wider).find_map(|wider| self.0.get(&wider))
     }
@@ -30,7 +30,7 @@ impl<T> NetworkMap<T> {
     pub(super) fn overlapping(&self, network: IpNet) -> Option<&T> {
         // Contained networks follow directly in the order of addresses.
         let inside = || self.0.range(network..).next().filter(|(found, _)| network.contains(*found));
-        self.around(network).or_else(|| inside().map(|(_, value)| value))
+        self.enclosing(network).or_else(|| inside().map(|(_, value)| value))
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
             let overlaps = |other: &IpNet| other.contains(&wanted) || wanted.contains(other);
             prop_assert_eq!(map.overlapping(wanted).is_some(), networks.iter().any(overlaps));
             prop_assert!(map.overlapping(wanted).is_none_or(overlaps));
-            prop_assert_eq!(map.around(wanted).is_some(), networks.iter().any(|other| other.contains(&wanted)));
+            prop_assert_eq!(map.enclosing(wanted).is_some(), networks.iter().any(|other| other.contains(&wanted)));
         }
     }
 }

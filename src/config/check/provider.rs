@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 
 use super::cluster::{TargetCounts, cluster};
-use super::declared::{Declared, NetworkSide, need_networks};
+use super::declared::{Declared, NetworkSide, required_networks};
 use super::{cidr_set, values};
 use crate::config::raw::{Located, Section};
-use crate::config::value::{address, aws_region, boolean, duration, network, one_of, parsed, text, whole, words};
+use crate::config::value::{
+    address, aws_region, boolean, duration, network, non_empty_text, one_of, parsed, text, whole,
+};
 use crate::model::{
     Attributes, Cloud, EndpointService, HealthCheck, HealthProtocol, HumanDuration, IpAddressType, IpFamily, Minimum,
     PortRange, Project, ProjectId, Region, TargetPort, VpceServiceId,
@@ -15,26 +17,26 @@ use crate::model::{
 /// Bytes per megabit, the unit of the bandwidth in an earlier version.
 const BYTES_PER_MEGABIT: u64 = 125_000;
 /// A terabit per second.
-const MOST_BANDWIDTH: u64 = 1_000_000 * BYTES_PER_MEGABIT;
+const MAX_BANDWIDTH: u64 = 1_000_000 * BYTES_PER_MEGABIT;
 
 /// One `[[project]]`.
 pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<Project> {
     let problems = section.problems;
-    let id = section.need("id", parsed::<ProjectId>);
-    let name = section.get("name", words);
+    let id = section.required("id", parsed::<ProjectId>);
+    let name = section.get("name", non_empty_text);
     let regionalized = section.or("regionalized_private_endpoints", false, boolean);
     let access_list = section.list("access_list", network).unwrap_or_default();
     if let Some(id) = &id {
-        declared.unique(problems, "project id", &id.value, &id.spot);
+        declared.unique(problems, "project id", &id.value, &id.location);
         declared.projects.insert(id.value.clone());
     }
     let mut names = HashSet::new();
     let mut load = TargetCounts::default();
-    let owner = section.spot.path.clone();
+    let owner = section.location.path.clone();
     let mut positions = Vec::new();
     let clusters = section.tables("cluster", |found| {
         let cluster = cluster(found, &owner, &mut names, &mut load, declared)?;
-        positions.push((cluster.name.clone(), found.spot.offset));
+        positions.push((cluster.name.clone(), found.location.offset));
         Some(cluster)
     });
     let mut regions = HashSet::new();
@@ -63,8 +65,8 @@ pub(super) fn project(section: &Section<'_>, declared: &mut Declared) -> Option<
 
 fn endpoint_service(section: &Section<'_>, load: &TargetCounts, declared: &mut Declared) -> Option<EndpointService> {
     let problems = section.problems;
-    let id = section.need("id", parsed::<VpceServiceId>);
-    let region = section.need("region", parsed::<Region>);
+    let id = section.required("id", parsed::<VpceServiceId>);
+    let region = section.required("region", parsed::<Region>);
     let cloud = region.as_ref().and_then(|region| region.value.cloud());
     if let (Some(id), Some(region)) = (&id, &region)
         && id.value.as_str().starts_with("vpce-svc-") == cloud.is_some()
@@ -74,7 +76,7 @@ fn endpoint_service(section: &Section<'_>, load: &TargetCounts, declared: &mut D
         } else {
             "`vpce-svc-` and 17 hex digits"
         };
-        problems.report(&id.spot, format!("an endpoint service in `{}` has another id: {form}", region.value));
+        problems.report(&id.location, format!("an endpoint service in `{}` has another id: {form}", region.value));
     }
     // Source: Atlas' API description, which has it for AWS only.
     let remote = if cloud.is_none() {
@@ -84,14 +86,14 @@ fn endpoint_service(section: &Section<'_>, load: &TargetCounts, declared: &mut D
     };
     check_remote(section, region.as_ref(), &remote);
     let ip_address_types = if cloud.is_none() { ip_address_types(section) } else { IpAddressType::default() };
-    let cidrs = need_networks(section, "cidrs", "the service's side is distinguished from clients by its networks");
+    let cidrs = required_networks(section, "cidrs", "the service's side is distinguished from clients by its networks");
     let sources = section.list("source_addresses", address).unwrap_or_default();
     let ports = section.or("ports", PortRange::atlas(), parsed);
     let target_limit =
         section.or("target_limit", Cloud::target_limit(cloud), whole(1..=Cloud::maximum_target_limit(cloud)));
     let attributes = if cloud.is_some() { of_cloud(section, cloud) } else { attributes(section) };
     if let Some(id) = &id {
-        declared.unique(problems, "endpoint service id", &id.value, &id.spot);
+        declared.unique(problems, "endpoint service id", &id.value, &id.location);
     }
     declared.networks(NetworkSide::Service, &cidrs);
     if let Some(region) = &region {
@@ -139,9 +141,9 @@ fn check_remote(section: &Section<'_>, own: Option<&Located<Region>>, remote: &[
         if own.is_some_and(|own| own.value == region.value) {
             section
                 .problems
-                .report(&region.spot, format!("`{}` is the service's own region; leave it out", region.value));
+                .report(&region.location, format!("`{}` is the service's own region; leave it out", region.value));
         } else if !seen.insert(&region.value) {
-            section.problems.report(&region.spot, format!("`{}` appears here twice", region.value));
+            section.problems.report(&region.location, format!("`{}` appears here twice", region.value));
         }
     }
 }
@@ -172,7 +174,7 @@ fn attributes(section: &Section<'_>) -> Attributes {
     let ordered = |dns_key: &str, dns: usize, routing_key: &str, routing: usize| {
         if dns != 0 && dns < routing {
             let message = format!("{dns} is less than `{routing_key}`, {routing}; AWS refuses that");
-            section.report(if section.wrote(dns_key) { dns_key } else { routing_key }, message);
+            section.report(if section.is_present(dns_key) { dns_key } else { routing_key }, message);
         }
     };
     ordered("dns_minimum_healthy", dns_minimum.count, "routing_minimum_healthy", routing_minimum.count);
@@ -223,14 +225,14 @@ fn attributes(section: &Section<'_>) -> Attributes {
 
 /// Bandwidth of each endpoint address in each direction, in bytes per second; `None`: no cap.
 fn bandwidth_cap(section: &Section<'_>) -> Option<u64> {
-    let bytes = section.get("bandwidth_bytes_per_second", whole(0..=MOST_BANDWIDTH)).map(|found| found.value);
-    let megabits = section.get("bandwidth_cap_mbps", whole(0..=MOST_BANDWIDTH / BYTES_PER_MEGABIT));
-    if let Some(Located { value, spot }) = &megabits {
+    let bytes = section.get("bandwidth_bytes_per_second", whole(0..=MAX_BANDWIDTH)).map(|found| found.value);
+    let megabits = section.get("bandwidth_cap_mbps", whole(0..=MAX_BANDWIDTH / BYTES_PER_MEGABIT));
+    if let Some(Located { value, location }) = &megabits {
         let now = value * BYTES_PER_MEGABIT;
         let message = format!("the key of an earlier version; write `bandwidth_bytes_per_second = {now}`");
         match bytes {
-            Some(_) => section.problems.report(spot, message + " alone"),
-            None => section.problems.note(spot, &message),
+            Some(_) => section.problems.report(location, message + " alone"),
+            None => section.problems.note(location, &message),
         }
     }
     bytes.or(megabits.map(|megabits| megabits.value * BYTES_PER_MEGABIT)).filter(|bytes| *bytes > 0)

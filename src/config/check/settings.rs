@@ -14,25 +14,25 @@ use crate::config::settings::{
     RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen,
 };
 use crate::config::value::{
-    bindable, boolean, duration, log_levels, network, one_of, parsed, size, socket, ttl, url, whole, words,
+    bindable, boolean, duration, log_levels, network, non_empty_text, one_of, parsed, size, socket, ttl, url, whole,
 };
 use crate::model::{ClaimId, DnsName, FlowLogFormat, Pace};
 
 /// More threads than any machine has cores.
-const MOST_WORKERS: usize = 1024;
+const MAX_WORKERS: usize = 1024;
 /// A day: a longer drain is probably a mistake in the unit.
-const LONGEST_GRACE: u64 = 86_400;
+const MAX_GRACE: u64 = 86_400;
 /// The kernel's maximum of a keepalive's idle time (`TCP_KEEPIDLE`).
-const LONGEST_KEEPALIVE: u64 = 32_767;
+const MAX_KEEPALIVE: u64 = 32_767;
 /// The maximum pipe size for unprivileged processes (`fs.pipe-max-size`).
-const LARGEST_PIPE: usize = 1 << 20;
+const MAX_PIPE: usize = 1 << 20;
 /// Maximum length of a congestion control's name (`TCP_CA_NAME_MAX`).
-const LONGEST_CONGESTION: usize = 15;
+const MAX_CONGESTION_LENGTH: usize = 15;
 
 /// Reads the settings from the top of the file and their tables.
 pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
     let defaults = Settings::default();
-    let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), words));
+    let lab_dir = PathBuf::from(root.or("lab_dir", DEFAULT_LAB_DIR.to_owned(), non_empty_text));
     let dns = root.table("dns", |section| dns(section, declared));
     let move_grace = dns.as_ref().map_or(DEFAULT_MOVE_GRACE, |dns| dns.ttl.max(DEFAULT_MOVE_GRACE));
     let (gateway, zones) = root.table("gateway", |section| (section.get("id", parsed), zones(section)));
@@ -41,17 +41,17 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         if let Some(found) = &gateway {
             let message = "names a gateway among those that share a state, and this one's is its alone; leave it out, or set \
                            `state.store` to `etcd`";
-            root.problems.report(&found.spot, message);
+            root.problems.report(&found.location, message);
         }
         if let Some(found) = &zones {
             let message = "zones are shared out among gateways with one state in etcd; leave it out, or set `state.store` to \
                            `etcd`";
-            root.problems.report(&found.spot, message);
+            root.problems.report(&found.location, message);
         }
     }
     let (admin, admin_tls, admin_names) = root.table("admin", |section| admin(section, declared));
     Settings {
-        workers: root.or("workers", defaults.workers, whole(0..=MOST_WORKERS)),
+        workers: root.or("workers", defaults.workers, whole(0..=MAX_WORKERS)),
         state: match state {
             StateLocation::Etcd(etcd) => StateLocation::Etcd(EtcdSettings {
                 gateway: gateway.map(|found| found.value),
@@ -70,15 +70,15 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
         relay: root.table("relay", relay),
         limits: root.table("limits", limits),
         keepalive: root.table("keepalive", |section| {
-            let idle = section.or("idle", DEFAULT_KEEPALIVE_IDLE, duration(1..=LONGEST_KEEPALIVE, "`TCP_KEEPIDLE`"));
+            let idle = section.or("idle", DEFAULT_KEEPALIVE_IDLE, duration(1..=MAX_KEEPALIVE, "`TCP_KEEPIDLE`"));
             section.or("enabled", true, boolean).then_some(idle)
         }),
         app_services: root.table("app_services", |section| app_services(section, declared)),
         flow_logs: root.table("flow_logs", |section| flow_logs(section, &lab_dir, declared)),
         access_log: root.table("access_log", |section| log(section, lab_dir.join("access.log"), declared)),
         logs: root.table("logs", logs),
-        shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=LONGEST_GRACE, "")),
-        move_grace: root.or("move_grace", move_grace, duration(0..=LONGEST_GRACE, "")),
+        shutdown_grace: root.or("shutdown_grace", DEFAULT_SHUTDOWN_GRACE, duration(0..=MAX_GRACE, "")),
+        move_grace: root.or("move_grace", move_grace, duration(0..=MAX_GRACE, "")),
         pace: root.or(
             "pace",
             defaults.pace,
@@ -92,11 +92,11 @@ pub(super) fn read(root: &Section<'_>, declared: &mut Declared) -> Settings {
 /// The zones that a gateway serves, and `public`.
 fn zones(section: &Section<'_>) -> Option<Located<BTreeSet<ClaimId>>> {
     let zones = section.list("zones", parsed)?;
-    let spot = section.spot_of("zones");
+    let location = section.location_of("zones");
     if section.is_empty_array("zones") {
         section.report("zones", "it names no zone; leave it out, and the gateway serves all addresses");
     }
-    Some(Located { value: values(zones).into_iter().collect(), spot })
+    Some(Located { value: values(zones).into_iter().collect(), location })
 }
 
 fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> StateLocation {
@@ -108,17 +108,17 @@ fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> Stat
     }
     let kinds = [("file", Kind::File), ("memory", Kind::Memory), ("etcd", Kind::Etcd)];
     let kind = section.or("store", Kind::File, one_of(&kinds));
-    let path = section.get("path", words);
+    let path = section.get("path", non_empty_text);
     let etcd = etcd(section, kind == Kind::Etcd);
     if let (Some(path), true) = (&path, kind != Kind::File) {
         let store = if kind == Kind::Memory { "memory" } else { "etcd" };
         let message = format!("a store in {store} has no path; leave it out or set `store` to `file`");
-        section.problems.report(&path.spot, message);
+        section.problems.report(&path.location, message);
     }
     match kind {
         Kind::File => {
             let path = path.map_or_else(|| lab_dir.join(STATE_FILE), |path| PathBuf::from(path.value));
-            declared.reads(&path, &section.spot_of("path"));
+            declared.record_input_file(&path, &section.location_of("path"));
             StateLocation::File(path)
         }
         Kind::Memory => StateLocation::Memory,
@@ -128,7 +128,7 @@ fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> Stat
             let more = [("key", identity.map(|(_, key)| key)), ("password_file", user.map(|(_, file)| file))];
             for (key, path) in files.into_iter().chain(more) {
                 if let Some(path) = path {
-                    declared.reads(path, &section.spot_of(key));
+                    declared.record_input_file(path, &section.location_of(key));
                 }
             }
             StateLocation::Etcd(etcd)
@@ -139,10 +139,10 @@ fn state(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> Stat
 /// Reads the keys of a store in etcd. They may be present without being used; `wanted`: they are used.
 fn etcd(section: &Section<'_>, wanted: bool) -> EtcdSettings {
     let endpoints = section.list("endpoints", url).unwrap_or_default();
-    let prefix = section.or("prefix", DEFAULT_ETCD_PREFIX.to_owned(), words);
-    let path = |key| section.get(key, words).map(|found| PathBuf::from(found.value));
+    let prefix = section.or("prefix", DEFAULT_ETCD_PREFIX.to_owned(), non_empty_text);
+    let path = |key| section.get(key, non_empty_text).map(|found| PathBuf::from(found.value));
     let (ca, certificate, key, password_file) = (path("ca"), path("certificate"), path("key"), path("password_file"));
-    let user = section.get("user", words).map(|found| found.value);
+    let user = section.get("user", non_empty_text).map(|found| found.value);
     if wanted && endpoints.is_empty() {
         let example = "endpoints = [\"http://127.0.0.1:2379\"]";
         section.report("endpoints", format!("etcd's client URLs are missing; write `{example}`"));
@@ -155,7 +155,7 @@ fn etcd(section: &Section<'_>, wanted: bool) -> EtcdSettings {
             section
                 .report("endpoints", "`https:` needs `ca`, the file with the certificate of the CA that signed etcd's");
         } else if secure == 0 {
-            for key in ["ca", "certificate", "key"].into_iter().filter(|key| section.wrote(key)) {
+            for key in ["ca", "certificate", "key"].into_iter().filter(|key| section.is_present(key)) {
                 section.report(
                     key,
                     "the endpoints are `http:`, where no certificate is used; leave it out or write `https:`",
@@ -186,7 +186,11 @@ fn dns(section: &Section<'_>, declared: &mut Declared) -> Option<DnsSettings> {
     let defaults = DnsSettings::default();
     let enabled = section.or("enabled", true, boolean);
     let listen = section.list("listen", bindable).unwrap_or_else(|| {
-        defaults.listen.iter().map(|address| Located { value: *address, spot: section.spot_of("listen") }).collect()
+        defaults
+            .listen
+            .iter()
+            .map(|address| Located { value: *address, location: section.location_of("listen") })
+            .collect()
     });
     if enabled {
         listen.iter().for_each(|address| declared.bind(address));
@@ -214,8 +218,9 @@ fn dns(section: &Section<'_>, declared: &mut Declared) -> Option<DnsSettings> {
 /// A table of `enabled` and `listen`.
 fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -> Option<Located<SocketAddr>> {
     let enabled = section.or("enabled", true, boolean);
-    let listen =
-        section.get("listen", bindable).unwrap_or_else(|| Located { value: default, spot: section.spot_of("listen") });
+    let listen = section
+        .get("listen", bindable)
+        .unwrap_or_else(|| Located { value: default, location: section.location_of("listen") });
     if !enabled {
         return None;
     }
@@ -225,25 +230,25 @@ fn listen(section: &Section<'_>, default: SocketAddr, declared: &mut Declared) -
 
 fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>, Option<AdminTls>, BTreeSet<DnsName>) {
     let listen = listen(section, DEFAULT_ADMIN, declared);
-    if let Some(Located { value, spot }) = &listen
+    if let Some(Located { value, location }) = &listen
         && let Err(problem) = admin_may_listen(*value, credentials_are_set())
     {
-        section.problems.report(spot, problem);
+        section.problems.report(location, problem);
     }
-    let [certificate, key] = ["certificate", "key"].map(|name| section.get(name, words));
+    let [certificate, key] = ["certificate", "key"].map(|name| section.get(name, non_empty_text));
     for file in certificate.iter().chain(&key) {
-        declared.reads(Path::new(&file.value), &file.spot);
+        declared.record_input_file(Path::new(&file.value), &file.location);
     }
     if certificate.is_some() != key.is_some() {
         let missing = if key.is_none() { "key" } else { "certificate" };
         section.report(missing, "TLS needs both `certificate` and `key`; write both, or neither".to_owned());
     }
     let names = section.list("names", parsed::<DnsName>).unwrap_or_default();
-    for Located { value, spot } in &names {
-        declared.positions.insert(format!("admin.names/{value}"), spot.offset);
+    for Located { value, location } in &names {
+        declared.positions.insert(format!("admin.names/{value}"), location.offset);
         if value.as_str().starts_with('*') || value.as_str().parse::<IpAddr>().is_ok() {
             section.problems.report(
-                spot,
+                location,
                 format!("`{value}` is no host name; write one that clients ask for, as `cloud.mongodb.com`"),
             );
         }
@@ -254,7 +259,7 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
     // `files`: those of the keys `certificate` and `key`.
     let choices = [("off", Some(AdminTls::Off)), ("lab_ca", Some(AdminTls::LabCa)), ("files", None)];
     let tls = section.get("tls", one_of(&choices));
-    if let Some(Located { value, spot }) = &tls {
+    if let Some(Located { value, location }) = &tls {
         let problem = match value {
             None if certificate.is_none() => Some("TLS by `files` needs both `certificate` and `key`; write both"),
             Some(_) if certificate.is_some() => {
@@ -266,7 +271,7 @@ fn admin(section: &Section<'_>, declared: &mut Declared) -> (Option<SocketAddr>,
             _ => None,
         };
         if let Some(problem) = problem {
-            section.problems.report(spot, problem);
+            section.problems.report(location, problem);
         }
     }
     let files = certificate
@@ -285,18 +290,18 @@ fn credentials_are_set() -> bool {
 
 fn relay(section: &Section<'_>) -> RelaySettings {
     let defaults = RelaySettings::default();
-    let congestion = section.get("congestion", words);
-    if let Some(name) = congestion.as_ref().filter(|name| name.value.len() > LONGEST_CONGESTION) {
-        let (spot, name) = (&name.spot, &name.value);
+    let congestion = section.get("congestion", non_empty_text);
+    if let Some(name) = congestion.as_ref().filter(|name| name.value.len() > MAX_CONGESTION_LENGTH) {
+        let (location, name) = (&name.location, &name.value);
         section.problems.report(
-            spot,
-            format!("`{name}` is no congestion control: their names have at most {LONGEST_CONGESTION} characters"),
+            location,
+            format!("`{name}` is no congestion control: their names have at most {MAX_CONGESTION_LENGTH} characters"),
         );
     }
     RelaySettings {
         scratch: section.or("scratch", defaults.scratch, size(4096..=16 << 20)),
         splice: section.or("splice", defaults.splice, boolean),
-        pipe_size: section.or("pipe_size", defaults.pipe_size, size(4096..=LARGEST_PIPE)),
+        pipe_size: section.or("pipe_size", defaults.pipe_size, size(4096..=MAX_PIPE)),
         pipes_per_worker: section.or("pipes_per_worker", defaults.pipes_per_worker, whole(0..=4096)),
         congestion: congestion.map(|found| found.value),
     }
@@ -309,12 +314,12 @@ fn flow_logs(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> 
         section.or("interval", DEFAULT_FLOW_LOG_INTERVAL, duration(1..=600, "a flow log's own are 60s and 600s"));
     let traffic = section.or("traffic", TrafficType::default(), one_of(&traffic));
     let format = section.or("format", FlowLogFormat::default(), parsed);
-    let account_id = section.get("account_id", words);
+    let account_id = section.get("account_id", non_empty_text);
     if let Some(account) = &account_id {
         let digits = account.value.len() == 12 && account.value.bytes().all(|b| b.is_ascii_digit());
         if !digits && account.value != DEFAULT_ACCOUNT_ID {
             let message = format!("`{}` is no account id (12 digits, or `{DEFAULT_ACCOUNT_ID}`)", account.value);
-            section.problems.report(&account.spot, message);
+            section.problems.report(&account.location, message);
         }
     }
     let account_id = account_id.map_or_else(|| DEFAULT_ACCOUNT_ID.to_owned(), |account| account.value);
@@ -325,11 +330,13 @@ fn flow_logs(section: &Section<'_>, lab_dir: &Path, declared: &mut Declared) -> 
 fn log(section: &Section<'_>, default: PathBuf, declared: &mut Declared) -> Option<LogDestination> {
     let enabled = section.or("enabled", false, boolean);
     let in_file = section.or("destination", true, one_of(&[("file", true), ("stdout", false)]));
-    let path = section.get("path", words);
+    let path = section.get("path", non_empty_text);
     let rotate_size = section.or("rotate_size", DEFAULT_ROTATE_SIZE, size(4096..=1 << 40));
     let keep = section.or("keep", DEFAULT_KEEP, whole(0..=1000));
     if let Some(path) = path.as_ref().filter(|_| !in_file) {
-        section.problems.report(&path.spot, "standard output has no path; leave it out or set `destination` to `file`");
+        section
+            .problems
+            .report(&path.location, "standard output has no path; leave it out or set `destination` to `file`");
     }
     let destination = if in_file {
         LogDestination::File { path: path.map_or(default, |path| PathBuf::from(path.value)), rotate_size, keep }
@@ -339,7 +346,7 @@ fn log(section: &Section<'_>, default: PathBuf, declared: &mut Declared) -> Opti
     if let LogDestination::File { path, .. } = &destination
         && enabled
     {
-        declared.writes_log(section.problems, path, &section.spot_of("path"));
+        declared.record_log_file(section.problems, path, &section.location_of("path"));
     }
     enabled.then_some(destination)
 }
@@ -356,9 +363,9 @@ fn limits(section: &Section<'_>) -> LimitSettings {
 
 fn logs(section: &Section<'_>) -> LoggingSettings {
     for key in ["repeats", "interval"] {
-        if let Some(Located { spot, .. }) = section.get(key, |_| Ok(())) {
+        if let Some(Located { location, .. }) = section.get(key, |_| Ok(())) {
             let message = "has no effect any more, as repeating lines are not limited; remove it, set levels instead";
-            section.problems.note(&spot, message);
+            section.problems.note(&location, message);
         }
     }
     LoggingSettings { levels: section.get("levels", log_levels).map(|found| found.value) }
@@ -367,16 +374,16 @@ fn logs(section: &Section<'_>) -> LoggingSettings {
 fn app_services(section: &Section<'_>, declared: &mut Declared) -> AppServicesSettings {
     let defaults = AppServicesSettings::default();
     let certificates = section.tables("certificate", |files| {
-        let certificate = files.need("certificate", words);
-        let key = files.need("key", words);
+        let certificate = files.required("certificate", non_empty_text);
+        let key = files.required("key", non_empty_text);
         for file in certificate.iter().chain(&key) {
-            declared.reads(Path::new(&file.value), &file.spot);
+            declared.record_input_file(Path::new(&file.value), &file.location);
         }
         Some((PathBuf::from(certificate?.value), PathBuf::from(key?.value)))
     });
     AppServicesSettings {
         certificates: certificates.into_iter().flatten().collect(),
-        backend_ca: section.get("backend_ca", words).map(|path| PathBuf::from(path.value)),
+        backend_ca: section.get("backend_ca", non_empty_text).map(|path| PathBuf::from(path.value)),
         proxy_protocol: section.or("proxy_protocol", defaults.proxy_protocol, boolean),
         connections: section.or("connections", defaults.connections, whole(1..=1_000_000)),
         header_time: section.or("header_time", defaults.header_time, duration(1..=3600, "")),

@@ -33,20 +33,20 @@ type RecordNames = HashSet<DnsName>;
 /// One `[[private_hosted_zone]]`.
 pub(super) fn private_zone(section: &Section<'_>, declared: &mut Declared) -> Option<PrivateZone> {
     let problems = section.problems;
-    let name = section.need("name", parsed::<DnsName>);
-    let vpcs = section.need_list("vpcs", parsed::<VpcId>);
+    let name = section.required("name", parsed::<DnsName>);
+    let vpcs = section.required_list("vpcs", parsed::<VpcId>);
     if section.is_empty_array("vpcs") {
         section.report("vpcs", "empty; a private hosted zone is associated with one VPC at least");
     }
     if let Some(name) = &name {
-        declared.positions.entry(name.value.to_string()).or_insert(name.spot.offset);
+        declared.positions.entry(name.value.to_string()).or_insert(name.location.offset);
     }
     for vpc in &vpcs {
         declared.expect_vpc(problems, vpc);
         if let Some(name) = &name {
             // Route 53 refuses a second zone of one name in a VPC (ConflictingDomainExists).
             let both = format!("{}/{}", vpc.value, name.value);
-            declared.unique(problems, "private hosted zone", &both, &vpc.spot);
+            declared.unique(problems, "private hosted zone", &both, &vpc.location);
         }
     }
     let mut owners = RecordNames::new();
@@ -62,9 +62,9 @@ fn record(
     declared: &Declared,
 ) -> Option<ZoneRecord> {
     let problems = section.problems;
-    let name = section.need("name", parsed::<DnsName>);
+    let name = section.required("name", parsed::<DnsName>);
     let types = [("A", RecordType::A), ("CNAME", RecordType::Cname), ("ALIAS", RecordType::Alias)];
-    let kind = section.need("type", one_of(&types));
+    let kind = section.required("type", one_of(&types));
     let addresses = section.list("values", address);
     let target = section.get("target", parsed::<DnsName>);
     let endpoint = section.get("endpoint", parsed::<VpceId>);
@@ -75,7 +75,7 @@ fn record(
     if let (Some(name), Some(zone)) = (&name, zone)
         && !name.value.is_within(zone)
     {
-        problems.report(&name.spot, format!("`{}` is outside the zone `{zone}`", name.value));
+        problems.report(&name.location, format!("`{}` is outside the zone `{zone}`", name.value));
     }
     if section.is_empty_array("values") {
         section.report("values", "empty; name one address at least");
@@ -98,11 +98,11 @@ fn check_keys(section: &Section<'_>, kind: RecordType) {
     let own = kind.key();
     for other in [RecordType::A, RecordType::Cname, RecordType::Alias] {
         let key = other.key();
-        if other != kind && section.wrote(key) {
+        if other != kind && section.is_present(key) {
             section.report(key, format!("belongs to records of another type; this one has `{own}`"));
         }
     }
-    if !section.wrote(own) {
+    if !section.is_present(own) {
         section.report(own, "missing; records of this type lead there");
     }
 }
@@ -116,11 +116,11 @@ fn check_owner(
     owners: &mut RecordNames,
 ) {
     if kind == RecordType::Cname && zone == Some(&name.value) {
-        section.problems.report(&name.spot, "a CNAME is not allowed at the zone apex; use ALIAS");
+        section.problems.report(&name.location, "a CNAME is not allowed at the zone apex; use ALIAS");
     }
     if !owners.insert(name.value.clone()) {
         let message =
             format!("`{}` has a record already; give a name one record, with all of its addresses", name.value);
-        section.problems.report(&name.spot, message);
+        section.problems.report(&name.location, message);
     }
 }

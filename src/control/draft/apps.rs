@@ -1,12 +1,12 @@
 //! App Services apps: private endpoints and settings.
 
 use super::super::inventory::Inventory;
-use super::{Draft, EditError, Kind};
+use super::{Draft, EditError, ResourceKind};
 use crate::model::{App, AppEndpoint, AppId, DeploymentModel, EndpointState, Region, VpceId};
 
 impl Draft {
     fn app_mut(&mut self, id: &AppId) -> Result<&mut App, EditError> {
-        let missing = || EditError::Missing { what: Kind::App, id: id.to_string() };
+        let missing = || EditError::Missing { what: ResourceKind::App, id: id.to_string() };
         self.inventory.apps.get_mut(id.as_str()).ok_or_else(missing)
     }
 
@@ -21,7 +21,7 @@ impl Draft {
         let id = endpoint.endpoint.clone();
         let app = self.app_mut(app)?;
         if app.endpoints.iter().any(|own| own.endpoint == id) {
-            return Err(EditError::Exists { what: Kind::PrivateEndpoint, id: id.to_string() });
+            return Err(EditError::Exists { what: ResourceKind::PrivateEndpoint, id: id.to_string() });
         }
         app.endpoints.push(endpoint);
         if let Some(record) = self.inventory.endpoints.get_mut(&id)
@@ -40,7 +40,7 @@ impl Draft {
     pub fn change_app_endpoint(&mut self, app: &AppId, old: &VpceId, new: AppEndpoint) -> Result<(), EditError> {
         known(&self.inventory, &new.endpoint)?;
         let own = self.app_mut(app)?.endpoints.iter_mut().find(|own| own.endpoint == *old);
-        let own = own.ok_or_else(|| EditError::Missing { what: Kind::PrivateEndpoint, id: old.to_string() })?;
+        let own = own.ok_or_else(|| EditError::Missing { what: ResourceKind::PrivateEndpoint, id: old.to_string() })?;
         if own.kind != new.kind {
             return Err(EditError::Invalid(
                 "endpoint_type cannot be changed; delete the private endpoint and create \
@@ -63,7 +63,7 @@ impl Draft {
         let before = app.endpoints.len();
         app.endpoints.retain(|own| own.endpoint != *endpoint);
         if app.endpoints.len() == before {
-            return Err(EditError::Missing { what: Kind::PrivateEndpoint, id: endpoint.to_string() });
+            return Err(EditError::Missing { what: ResourceKind::PrivateEndpoint, id: endpoint.to_string() });
         }
         self.forget_deleted();
         Ok(())
@@ -112,6 +112,6 @@ impl Draft {
 fn known(inventory: &Inventory, id: &VpceId) -> Result<(), EditError> {
     match inventory.endpoints.get(id) {
         Some(record) if record.endpoint.state != EndpointState::Deleted => Ok(()),
-        _ => Err(EditError::Missing { what: Kind::Endpoint, id: id.to_string() }),
+        _ => Err(EditError::Missing { what: ResourceKind::Endpoint, id: id.to_string() }),
     }
 }

@@ -10,7 +10,7 @@ use super::super::inventory::{
     ServiceState,
 };
 use super::ec2::hosts;
-use super::{Draft, EditError, Kind, new_id_of, random, random_hex};
+use super::{Draft, EditError, ResourceKind, new_id_of, random, random_hex};
 use crate::model::{
     CidrSet, Cloud, Cluster, ClusterKind, ClusterName, ConnectionLimit, EndpointService, EndpointState, IpAddressType,
     Label, Naming, Node, PortRange, ProjectId, Region, Tier, VpceId, VpceServiceId,
@@ -48,7 +48,7 @@ pub struct NewLimits {
 
 impl Draft {
     pub(super) fn project_mut(&mut self, id: &ProjectId) -> Result<&mut ProjectRecord, EditError> {
-        let missing = || EditError::Missing { what: Kind::Project, id: id.to_string() };
+        let missing = || EditError::Missing { what: ResourceKind::Project, id: id.to_string() };
         self.inventory.projects.get_mut(id).ok_or_else(missing)
     }
 
@@ -59,7 +59,7 @@ impl Draft {
     /// [`EditError::Exists`] when another project has the name.
     pub fn create_project(&mut self, name: String, profile: ProjectProfile) -> Result<ProjectId, EditError> {
         if self.inventory.projects.values().any(|project| project.name == name) {
-            return Err(EditError::Exists { what: Kind::Project, id: name });
+            return Err(EditError::Exists { what: ResourceKind::Project, id: name });
         }
         let id: ProjectId = random_hex(24).parse().map_err(|_| EditError::Invalid("no id could be made".to_owned()))?;
         let record = ProjectRecord {
@@ -88,7 +88,7 @@ impl Draft {
         let service = inventory.project_services().any(|service| service.project == *id);
         let by = service.then(|| "endpoint services".to_owned()).or(cluster).or(instance).or(app);
         if let Some(by) = by {
-            return Err(EditError::InUse { what: Kind::Project, id: id.to_string(), by });
+            return Err(EditError::InUse { what: ResourceKind::Project, id: id.to_string(), by });
         }
         self.inventory.projects.remove(id);
         self.inventory.project_profiles.remove(id);
@@ -99,7 +99,7 @@ impl Draft {
 
     /// A project's service that is not being removed.
     pub(super) fn service_mut(&mut self, id: &VpceServiceId) -> Result<&mut ServiceRecord, EditError> {
-        let missing = || EditError::Missing { what: Kind::Service, id: id.to_string() };
+        let missing = || EditError::Missing { what: ResourceKind::Service, id: id.to_string() };
         self.inventory.project_service_mut(id).ok_or_else(missing)
     }
 
@@ -131,7 +131,7 @@ impl Draft {
         let cloud = region.cloud();
         let (prefix, digits) = if cloud.is_some() { ("", 24) } else { ("vpce-svc-", 17) };
         EndpointService {
-            id: new_id_of(prefix, digits, |id| self.inventory.knows_service(id)),
+            id: new_id_of(prefix, digits, |id| self.inventory.has_service(id)),
             cidrs: self.service_networks(project, &region),
             region,
             remote_regions: Vec::new(),
@@ -168,11 +168,11 @@ impl Draft {
         let record = self.service_mut(id)?;
         if record.state == ServiceState::Deleting {
             let (state, id) = (record.state.label().to_owned(), id.to_string());
-            return Err(EditError::WrongState { what: Kind::Service, id, state, wanted: "AVAILABLE" });
+            return Err(EditError::WrongState { what: ResourceKind::Service, id, state, wanted: "AVAILABLE" });
         }
         check_remote(&record.service.region, &regions)?;
         record.service.remote_regions = regions;
-        if record.state.stands() {
+        if record.state.is_connectable() {
             (record.state, record.since) = (ServiceState::Updating, now);
         }
         Ok(())
@@ -212,9 +212,9 @@ impl Draft {
     pub fn register(&mut self, service: &VpceServiceId, endpoint: &VpceId) -> Result<(), EditError> {
         let now = self.now;
         let record = self.service_mut(service)?.clone();
-        if !record.state.stands() {
+        if !record.state.is_connectable() {
             let (state, id) = (record.state.label().to_owned(), service.to_string());
-            return Err(EditError::WrongState { what: Kind::Service, id, state, wanted: "AVAILABLE" });
+            return Err(EditError::WrongState { what: ResourceKind::Service, id, state, wanted: "AVAILABLE" });
         }
         let key = Pair(service.clone(), endpoint.clone());
         let known = self.inventory.registrations.get(&key);
@@ -223,7 +223,7 @@ impl Draft {
             matches!(state, Some(EndpointState::Failed | EndpointState::Rejected))
         };
         if known.is_some_and(|known| known.deleting || (known.error.is_none() && !failed(endpoint))) {
-            return Err(EditError::Exists { what: Kind::PrivateEndpoint, id: endpoint.to_string() });
+            return Err(EditError::Exists { what: ResourceKind::PrivateEndpoint, id: endpoint.to_string() });
         }
         self.check_spread(&record.project, &record.service.region)?;
         let mut registration = Registration { since: now, deleting: false, error: None };
@@ -245,7 +245,7 @@ impl Draft {
                 ));
             } else {
                 // An endpoint that does not exist on AWS yet is connected once it does.
-                record.asked_again(now);
+                record.acceptance_requested(now);
                 self.inventory.update_clusters(service, now);
             }
         }
@@ -261,7 +261,7 @@ impl Draft {
     pub fn unregister(&mut self, service: &VpceServiceId, endpoint: &VpceId) -> Result<(), EditError> {
         let now = self.now;
         let key = Pair(service.clone(), endpoint.clone());
-        let missing = || EditError::Missing { what: Kind::PrivateEndpoint, id: endpoint.to_string() };
+        let missing = || EditError::Missing { what: ResourceKind::PrivateEndpoint, id: endpoint.to_string() };
         let registration = self.inventory.registrations.get_mut(&key).ok_or_else(missing)?;
         if !registration.deleting {
             (registration.deleting, registration.since) = (true, now);
@@ -350,7 +350,7 @@ impl Draft {
     pub fn disallow(&mut self, project: &ProjectId, net: IpNet) -> Result<(), EditError> {
         let record = self.project_mut(project)?;
         if !record.access_list.iter().any(|known| *known == net) {
-            return Err(EditError::Missing { what: Kind::AccessEntry, id: net.to_string() });
+            return Err(EditError::Missing { what: ResourceKind::AccessEntry, id: net.to_string() });
         }
         record.access_list = record.access_list.iter().copied().filter(|known| *known != net).collect();
         record.comments.remove(&net.to_string());
@@ -366,7 +366,7 @@ impl Draft {
         self.project_mut(project)?;
         let key = Pair(project.clone(), new.name.clone());
         if self.inventory.clusters.contains_key(&key) || self.inventory.serverless.contains_key(&key) {
-            return Err(EditError::Exists { what: Kind::Cluster, id: new.name.to_string() });
+            return Err(EditError::Exists { what: ResourceKind::Cluster, id: new.name.to_string() });
         }
         let mut nodes: Vec<Node> = Vec::new();
         let mut backends = new.backends.iter().copied();
@@ -456,7 +456,7 @@ impl Draft {
         let now = self.now;
         let profile = self.inventory.cluster_profiles.get(&Pair(project.clone(), name.clone()));
         if profile.is_some_and(|own| own.fields.get("terminationProtectionEnabled") == Some(&true.into())) {
-            let (what, by) = (Kind::Cluster, "its termination protection".to_owned());
+            let (what, by) = (ResourceKind::Cluster, "its termination protection".to_owned());
             return Err(EditError::InUse { what, id: name.to_string(), by });
         }
         let record = self.cluster_mut(project, name)?;
@@ -472,7 +472,7 @@ impl Draft {
         name: &ClusterName,
     ) -> Result<&mut ClusterRecord, EditError> {
         self.project_mut(project)?;
-        let missing = || EditError::Missing { what: Kind::Cluster, id: name.to_string() };
+        let missing = || EditError::Missing { what: ResourceKind::Cluster, id: name.to_string() };
         self.inventory.clusters.get_mut(&Pair(project.clone(), name.clone())).ok_or_else(missing)
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::inventory::{CloudEndpoint, CloudEndpointKey, ServiceState};
-use super::{Draft, EditError, Kind};
+use super::{Draft, EditError, ResourceKind};
 use crate::model::{ProjectId, Region};
 
 impl Draft {
@@ -16,13 +16,13 @@ impl Draft {
     pub fn register_cloud_endpoint(&mut self, key: CloudEndpointKey, new: CloudEndpoint) -> Result<(), EditError> {
         let now = self.now;
         let record = self.service_mut(&key.0)?;
-        if !record.state.stands() {
+        if !record.state.is_connectable() {
             let (state, id) = (record.state.label().to_owned(), key.0.to_string());
-            return Err(EditError::WrongState { what: Kind::Service, id, state, wanted: "AVAILABLE" });
+            return Err(EditError::WrongState { what: ResourceKind::Service, id, state, wanted: "AVAILABLE" });
         }
         let (project, region) = (record.project.clone(), record.service.region.clone());
         if self.inventory.cloud_endpoints.get(&key).is_some_and(|known| known.state != ServiceState::Failed) {
-            return Err(EditError::Exists { what: Kind::PrivateEndpoint, id: key.1 });
+            return Err(EditError::Exists { what: ResourceKind::PrivateEndpoint, id: key.1 });
         }
         self.check_spread(&project, &region)?;
         self.inventory.update_clusters(&key.0, now);
@@ -37,7 +37,7 @@ impl Draft {
     /// [`EditError::Missing`].
     pub fn unregister_cloud_endpoint(&mut self, key: &CloudEndpointKey) -> Result<(), EditError> {
         let now = self.now;
-        let missing = || EditError::Missing { what: Kind::PrivateEndpoint, id: key.1.clone() };
+        let missing = || EditError::Missing { what: ResourceKind::PrivateEndpoint, id: key.1.clone() };
         let own = self.inventory.cloud_endpoints.get_mut(key).ok_or_else(missing)?;
         if own.state != ServiceState::Deleting {
             (own.state, own.since) = (ServiceState::Deleting, now);

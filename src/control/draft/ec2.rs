@@ -9,7 +9,7 @@ use super::super::inventory::{
     EndpointRecord, Pair, Protocol, Registration, RulePeer, RuleRecord, RuleTerms, SubnetAttributes, Tags, VpcRecord,
     ipv6_association_of,
 };
-use super::{Draft, EditError, Kind, new_id, random, random_hex};
+use super::{Draft, EditError, ResourceKind, new_id, random, random_hex};
 use crate::model::{
     CidrSet, Direction, DnsRecordIpType, EndpointAddress, EndpointState, InterfaceEndpoint, IpAddressType, IpFamily,
     Region, SecurityGroup, SecurityGroupId, SecurityRuleId, ServiceName, Subnet, SubnetId, Vpc, VpcId, VpceId, Zone,
@@ -22,16 +22,16 @@ const RESERVED: (u32, u32) = (4, 1);
 
 /// Maximum number of rules of a security group, for each direction, and separately for IPv4 and IPv6. Source: AWS,
 /// *Amazon VPC quotas*.
-const MOST_RULES: usize = 60;
+const MAX_RULES: usize = 60;
 
 /// Maximum number of VPCs and security groups per Region, of subnets and interface endpoints per VPC, and of groups per
 /// network interface. Objects of a config count, but are not limited. Source: AWS, *Amazon VPC quotas* and *AWS
 /// PrivateLink quotas*, the defaults.
-const MOST_VPCS: usize = 5;
-const MOST_GROUPS: usize = 2500;
-const MOST_SUBNETS: usize = 200;
-const MOST_ENDPOINTS: usize = 50;
-const MOST_INTERFACE_GROUPS: usize = 5;
+const MAX_VPCS: usize = 5;
+const MAX_GROUPS: usize = 2500;
+const MAX_SUBNETS: usize = 200;
+const MAX_ENDPOINTS: usize = 50;
+const MAX_INTERFACE_GROUPS: usize = 5;
 
 /// Maximum number of IPv6 networks of a VPC. Source: AWS, *Amazon VPC quotas*.
 const MOST_IPV6_NETWORKS: usize = 5;
@@ -41,14 +41,14 @@ const MOST_IPV6_NETWORKS: usize = 5;
 const IPV6_POOL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32);
 
 /// How many randomly chosen networks of the pool are tried.
-const IPV6_TRIES: usize = 64;
+const IPV6_ATTEMPTS: usize = 64;
 
 /// Maximum number of tags of a resource. Source: AWS, *Tag restrictions*.
-const MOST_TAGS: usize = 50;
+const MAX_TAGS: usize = 50;
 
 /// Parameters of a new interface endpoint.
 #[derive(Debug, Clone)]
-pub struct NewEndpoint {
+pub struct NewInterfaceEndpoint {
     /// Its VPC.
     pub vpc: VpcId,
     /// The service to connect to.
@@ -114,7 +114,7 @@ pub struct NewRule {
 
 impl Draft {
     fn vpc_mut(&mut self, id: &VpcId) -> Result<&mut VpcRecord, EditError> {
-        let missing = || EditError::Missing { what: Kind::Vpc, id: id.to_string() };
+        let missing = || EditError::Missing { what: ResourceKind::Vpc, id: id.to_string() };
         self.inventory.vpcs.get_mut(id).ok_or_else(missing)
     }
 
@@ -139,7 +139,7 @@ impl Draft {
             security_groups: BTreeMap::new(),
         };
         let in_region = self.inventory.vpcs.values().filter(|record| record.vpc.region == vpc.region).count();
-        check_limit(Kind::Vpc, in_region + 1, MOST_VPCS)?;
+        check_limit(ResourceKind::Vpc, in_region + 1, MAX_VPCS)?;
         self.inventory.vpcs.insert(id.clone(), VpcRecord::new(vpc));
         self.tag(id.as_str(), tags)?;
         let group =
@@ -158,7 +158,7 @@ impl Draft {
         let vpcs = self.inventory.vpcs.values().map(|record| &record.vpc).chain(self.inventory.fixed.networks.values());
         let nets = vpcs.flat_map(|vpc| [&vpc.cidrs, &vpc.peered, &vpc.on_premises]).flat_map(CidrSet::iter);
         let taken: CidrSet = nets.chain(self.inventory.service_networks().iter()).copied().collect();
-        for _ in 0..IPV6_TRIES {
+        for _ in 0..IPV6_ATTEMPTS {
             let digits = u128::from_str_radix(&random_hex(6), 16).expect("hex digits are a number");
             let bits = IPV6_POOL.network().to_bits() | digits << 72;
             let net = Ipv6Net::new_assert(Ipv6Addr::from_bits(bits), 56);
@@ -179,7 +179,7 @@ impl Draft {
         let net = self.free_ipv6_network()?;
         let record = self.vpc_mut(id)?;
         record.vpc.cidrs = record.vpc.cidrs.iter().copied().chain([net.into()]).collect();
-        check_limit(Kind::VpcNetwork, record.ipv6_associations().len(), MOST_IPV6_NETWORKS)?;
+        check_limit(ResourceKind::VpcNetwork, record.ipv6_associations().len(), MOST_IPV6_NETWORKS)?;
         let out = |net: IpNet| RuleTerms { protocol: Protocol::All, ports: None, peer: RulePeer::Network(net) };
         let is_new = |group: &&SecurityGroupId| {
             let mut egress = record.rules_of(group).iter().filter(|rule| rule.direction == Direction::Egress);
@@ -204,12 +204,12 @@ impl Draft {
             let own = record.ipv6_associations().into_iter().find(|(id, _)| id == association);
             own.map(|(_, net)| (record, net))
         });
-        let missing = || EditError::Missing { what: Kind::VpcNetwork, id: association.to_owned() };
+        let missing = || EditError::Missing { what: ResourceKind::VpcNetwork, id: association.to_owned() };
         let (record, net) = found.ok_or_else(missing)?;
         let is_in = |subnet: &&Subnet| subnet.cidrs().any(|cidr| IpNet::V6(net).contains(&cidr));
         if let Some(subnet) = record.vpc.subnets.values().find(is_in) {
             let (id, by) = (association.to_owned(), subnet.id.to_string());
-            return Err(EditError::InUse { what: Kind::VpcNetwork, id, by });
+            return Err(EditError::InUse { what: ResourceKind::VpcNetwork, id, by });
         }
         record.vpc.cidrs = record.vpc.cidrs.iter().copied().filter(|own| *own != IpNet::V6(net)).collect();
         Ok((record.vpc.id.clone(), net))
@@ -226,7 +226,7 @@ impl Draft {
         let group = record.vpc.security_groups.values().find(|g| g.name != "default").map(|g| g.id.to_string());
         let endpoint = self.inventory.endpoints.values().find(|e| e.endpoint.vpc == *id);
         if let Some(by) = subnet.or(group).or_else(|| endpoint.map(|e| e.endpoint.id.to_string())) {
-            return Err(EditError::InUse { what: Kind::Vpc, id: id.to_string(), by });
+            return Err(EditError::InUse { what: ResourceKind::Vpc, id: id.to_string(), by });
         }
         self.inventory.vpcs.remove(id);
         Ok(())
@@ -277,7 +277,7 @@ impl Draft {
             None => record.vpc.region.zones().next().expect("every region has a zone"),
         };
         record.vpc.subnets.insert(id.clone(), Subnet { id: id.clone(), zone, cidr, ipv6_cidr });
-        check_limit(Kind::Subnet, record.vpc.subnets.len(), MOST_SUBNETS)?;
+        check_limit(ResourceKind::Subnet, record.vpc.subnets.len(), MAX_SUBNETS)?;
         self.tag(id.as_str(), tags)?;
         Ok(id)
     }
@@ -293,7 +293,7 @@ impl Draft {
         change: impl FnOnce(&mut SubnetAttributes),
     ) -> Result<(), EditError> {
         let record = self.inventory.vpcs.values_mut().find(|record| record.vpc.subnets.contains_key(id));
-        let record = record.ok_or_else(|| EditError::Missing { what: Kind::Subnet, id: id.to_string() })?;
+        let record = record.ok_or_else(|| EditError::Missing { what: ResourceKind::Subnet, id: id.to_string() })?;
         change(record.subnet_attributes.entry(id.clone()).or_default());
         Ok(())
     }
@@ -305,7 +305,7 @@ impl Draft {
     /// [`EditError::Conflict`] if the subnet already has one.
     pub fn associate_subnet_network(&mut self, id: &SubnetId, net: Ipv6Net) -> Result<(), EditError> {
         let subnet = self.inventory.vpcs.values_mut().find_map(|record| record.vpc.subnets.get_mut(id));
-        let subnet = subnet.ok_or_else(|| EditError::Missing { what: Kind::Subnet, id: id.to_string() })?;
+        let subnet = subnet.ok_or_else(|| EditError::Missing { what: ResourceKind::Subnet, id: id.to_string() })?;
         if let Some(own) = subnet.cidr_of(IpFamily::Ipv6) {
             return Err(EditError::Conflict(format!("subnet {id} has the IPv6 CIDR block {own}; it can have one")));
         }
@@ -323,13 +323,13 @@ impl Draft {
         let subnets = self.inventory.vpcs.values().flat_map(|record| record.vpc.subnets.values());
         let mut found = subnets.filter_map(|subnet| Some((subnet.id.clone(), ipv6_association_of(subnet)?)));
         let found = found.find_map(|(subnet, (id, net))| (id == association).then_some((subnet, net)));
-        let missing = || EditError::Missing { what: Kind::SubnetNetwork, id: association.to_owned() };
+        let missing = || EditError::Missing { what: ResourceKind::SubnetNetwork, id: association.to_owned() };
         let (id, net) = found.ok_or_else(missing)?;
         let uses = |address: &EndpointAddress| address.subnet == id && address.ip.is_ipv6();
         let user = self.inventory.endpoints.values().find(|record| record.endpoint.addresses.iter().any(uses));
         if let Some(user) = user {
             let (id, by) = (association.to_owned(), user.endpoint.id.to_string());
-            return Err(EditError::InUse { what: Kind::SubnetNetwork, id, by });
+            return Err(EditError::InUse { what: ResourceKind::SubnetNetwork, id, by });
         }
         for record in self.inventory.vpcs.values_mut() {
             let Some(subnet) = record.vpc.subnets.get_mut(&id) else { continue };
@@ -352,10 +352,10 @@ impl Draft {
         let user = self.inventory.endpoints.values().find(|e| e.endpoint.addresses.iter().any(|a| a.subnet == *id));
         if let Some(user) = user {
             let by = user.endpoint.id.to_string();
-            return Err(EditError::InUse { what: Kind::Subnet, id: id.to_string(), by });
+            return Err(EditError::InUse { what: ResourceKind::Subnet, id: id.to_string(), by });
         }
         let record = self.inventory.vpcs.values_mut().find(|record| record.vpc.subnets.contains_key(id));
-        let missing = || EditError::Missing { what: Kind::Subnet, id: id.to_string() };
+        let missing = || EditError::Missing { what: ResourceKind::Subnet, id: id.to_string() };
         let record = record.ok_or_else(missing)?;
         record.vpc.subnets.remove(id);
         record.subnet_attributes.remove(id);
@@ -380,10 +380,10 @@ impl Draft {
         let region = self.vpc_mut(vpc)?.vpc.region.clone();
         let in_region = self.inventory.vpcs.values().filter(|record| record.vpc.region == region);
         let in_region = in_region.map(|record| record.vpc.security_groups.len()).sum::<usize>();
-        check_limit(Kind::SecurityGroup, in_region + 1, MOST_GROUPS)?;
+        check_limit(ResourceKind::SecurityGroup, in_region + 1, MAX_GROUPS)?;
         let record = self.vpc_mut(vpc)?;
         if record.vpc.security_groups.values().any(|group| group.name.eq_ignore_ascii_case(&name)) {
-            return Err(EditError::Exists { what: Kind::SecurityGroup, id: name });
+            return Err(EditError::Exists { what: ResourceKind::SecurityGroup, id: name });
         }
         let id: SecurityGroupId = new_id("sg-", |id| taken.contains(id));
         let mut everywhere = vec![IpNet::from(Ipv4Net::default())];
@@ -424,7 +424,7 @@ impl Draft {
         let named =
             record.rules.iter().find(|(group, rules)| *group != id && rules.iter().any(|r| r.terms.peer == peer));
         if let Some(by) = carrier.or_else(|| named.map(|(group, _)| group.to_string())) {
-            return Err(EditError::InUse { what: Kind::SecurityGroup, id: id.to_string(), by });
+            return Err(EditError::InUse { what: ResourceKind::SecurityGroup, id: id.to_string(), by });
         }
         record.vpc.security_groups.remove(id);
         record.descriptions.remove(id);
@@ -437,7 +437,7 @@ impl Draft {
 
     fn group_home(&mut self, id: &SecurityGroupId) -> Result<&mut VpcRecord, EditError> {
         let record = self.inventory.vpcs.values_mut().find(|record| record.vpc.security_groups.contains_key(id));
-        record.ok_or_else(|| EditError::Missing { what: Kind::SecurityGroup, id: id.to_string() })
+        record.ok_or_else(|| EditError::Missing { what: ResourceKind::SecurityGroup, id: id.to_string() })
     }
 
     fn rules_mut(&mut self, id: &SecurityGroupId) -> Result<&mut Vec<RuleRecord>, EditError> {
@@ -468,7 +468,7 @@ impl Draft {
         for rule in rules {
             let NewRule { terms, description } = rule;
             if own.iter().any(|known| known.direction == direction && known.terms == terms) {
-                return Err(EditError::Exists { what: Kind::SecurityRule, id: terms.to_string() });
+                return Err(EditError::Exists { what: ResourceKind::SecurityRule, id: terms.to_string() });
             }
             let id = new_id("sgr-", |id| taken.contains(id));
             let record = RuleRecord { id, direction, terms, description };
@@ -498,12 +498,12 @@ impl Draft {
         let mut revoked = Vec::new();
         for terms in terms {
             let at = own.iter().position(|known| known.direction == direction && known.terms == *terms);
-            let missing = || EditError::Missing { what: Kind::SecurityRule, id: terms.to_string() };
+            let missing = || EditError::Missing { what: ResourceKind::SecurityRule, id: terms.to_string() };
             revoked.push(own.remove(at.ok_or_else(missing)?));
         }
         for id in ids {
             let at = own.iter().position(|known| known.direction == direction && known.id == *id);
-            let missing = || EditError::Missing { what: Kind::SecurityRuleId, id: id.to_string() };
+            let missing = || EditError::Missing { what: ResourceKind::SecurityRuleId, id: id.to_string() };
             revoked.push(own.remove(at.ok_or_else(missing)?));
         }
         let home = self.group_home(group)?;
@@ -525,13 +525,13 @@ impl Draft {
     ) -> Result<(), EditError> {
         let own = self.rules_mut(group)?;
         for (id, rule) in changes {
-            let missing = || EditError::Missing { what: Kind::SecurityRuleId, id: id.to_string() };
+            let missing = || EditError::Missing { what: ResourceKind::SecurityRuleId, id: id.to_string() };
             let at = own.iter().position(|known| known.id == id).ok_or_else(missing)?;
             let direction = own[at].direction;
             let is_other =
                 |known: &RuleRecord| known.id != id && known.direction == direction && known.terms == rule.terms;
             if own.iter().any(is_other) {
-                return Err(EditError::Exists { what: Kind::SecurityRule, id: rule.terms.to_string() });
+                return Err(EditError::Exists { what: ResourceKind::SecurityRule, id: rule.terms.to_string() });
             }
             (own[at].terms, own[at].description) = (rule.terms, rule.description);
         }
@@ -553,12 +553,12 @@ impl Draft {
         let own = self.rules_mut(group)?;
         for NewRule { terms, description } in rules {
             let known = own.iter_mut().find(|known| known.direction == direction && known.terms == terms);
-            let missing = || EditError::Missing { what: Kind::SecurityRule, id: terms.to_string() };
+            let missing = || EditError::Missing { what: ResourceKind::SecurityRule, id: terms.to_string() };
             known.ok_or_else(missing)?.description = description;
         }
         for (id, description) in by_id {
             let known = own.iter_mut().find(|known| known.direction == direction && known.id == id);
-            let missing = || EditError::Missing { what: Kind::SecurityRuleId, id: id.to_string() };
+            let missing = || EditError::Missing { what: ResourceKind::SecurityRuleId, id: id.to_string() };
             known.ok_or_else(missing)?.description = description;
         }
         Ok(())
@@ -570,7 +570,7 @@ impl Draft {
             return Ok(&mut record.tags);
         }
         let home = inventory.vpcs.values_mut().find(|record| record.has_resource(id));
-        let home = home.ok_or_else(|| EditError::Missing { what: Kind::of_id(id), id: id.to_owned() })?;
+        let home = home.ok_or_else(|| EditError::Missing { what: ResourceKind::of_id(id), id: id.to_owned() })?;
         Ok(home.tags.entry(id.to_owned()).or_default())
     }
 
@@ -585,7 +585,7 @@ impl Draft {
         }
         let tags = self.tags_mut(id)?;
         tags.extend(set);
-        check_limit(Kind::Tag, tags.len(), MOST_TAGS)
+        check_limit(ResourceKind::Tag, tags.len(), MAX_TAGS)
     }
 
     /// Removes tags of a resource: those with these keys and, if given, these values; without keys, all of them.
@@ -606,7 +606,7 @@ impl Draft {
     /// # Errors
     ///
     /// [`EditError`] for missing resources, and for a client token that was used with other parameters.
-    pub fn create_endpoint(&mut self, new: NewEndpoint) -> Result<(VpceId, bool), EditError> {
+    pub fn create_endpoint(&mut self, new: NewInterfaceEndpoint) -> Result<(VpceId, bool), EditError> {
         if let Some((token, print)) = &new.token {
             let earlier = self.inventory.endpoints.values().find_map(|record| {
                 record.token.as_ref().filter(|(known, _)| known == token).map(|(_, print)| (&record.endpoint.id, print))
@@ -623,10 +623,10 @@ impl Draft {
                 groups.push(group);
             }
         }
-        check_limit(Kind::InterfaceGroup, groups.len(), MOST_INTERFACE_GROUPS)?;
+        check_limit(ResourceKind::InterfaceGroup, groups.len(), MAX_INTERFACE_GROUPS)?;
         let in_vpc = self.inventory.endpoints.values().map(|record| &record.endpoint);
         let in_vpc = in_vpc.filter(|e| e.vpc == new.vpc && e.state != EndpointState::Deleted).count();
-        check_limit(Kind::Endpoint, in_vpc + 1, MOST_ENDPOINTS)?;
+        check_limit(ResourceKind::Endpoint, in_vpc + 1, MAX_ENDPOINTS)?;
         let vpc = &self.vpc_mut(&new.vpc)?.vpc;
         if groups.is_empty() {
             groups.extend(vpc.security_groups.values().find(|group| group.name == "default").map(|g| g.id.clone()));
@@ -648,7 +648,7 @@ impl Draft {
             state: EndpointState::PendingAcceptance,
             registered: false,
         };
-        if !self.inventory.leads_somewhere(&endpoint) {
+        if !self.inventory.has_available_service(&endpoint) {
             return Err(RuleError::NoSuchService(endpoint.service).into());
         }
         let region = self.vpc_mut(&new.vpc)?.vpc.region.clone();
@@ -708,7 +708,7 @@ impl Draft {
     /// addresses are requested, one of each family must be. Source: Amazon EC2 API Reference, *SubnetConfiguration*.
     fn give_addresses(&mut self, id: &VpceId, subnet: &SubnetId, wishes: &[IpAddr]) -> Result<(), EditError> {
         let vpc = self.endpoint(id)?.endpoint.vpc.clone();
-        let missing = || EditError::Missing { what: Kind::Subnet, id: subnet.to_string() };
+        let missing = || EditError::Missing { what: ResourceKind::Subnet, id: subnet.to_string() };
         let details = self.vpc_mut(&vpc)?.vpc.subnets.get(subnet).cloned().ok_or_else(missing)?;
         let service = self.endpoint(id)?.endpoint.service.clone();
         // Zones of two regions need not match.
@@ -721,7 +721,7 @@ impl Draft {
             return Err(EditError::UnsupportedZone { service: service.to_string(), subnet: subnet.to_string() });
         }
         let wanted = self.endpoint(id)?.endpoint.ip_address_type;
-        if !details.takes(wanted) {
+        if !details.supports_endpoint(wanted) {
             let (subnet, has) = (subnet.clone(), details.ip_address_type());
             return Err(RuleError::SubnetIpAddressType { subnet, wanted, has }.into());
         }
@@ -785,12 +785,12 @@ impl Draft {
 
     fn endpoint(&self, id: &VpceId) -> Result<&EndpointRecord, EditError> {
         let record = self.inventory.endpoints.get(id).filter(|e| e.endpoint.state != EndpointState::Deleted);
-        record.ok_or_else(|| EditError::Missing { what: Kind::Endpoint, id: id.to_string() })
+        record.ok_or_else(|| EditError::Missing { what: ResourceKind::Endpoint, id: id.to_string() })
     }
 
     fn endpoint_mut(&mut self, id: &VpceId) -> Result<&mut EndpointRecord, EditError> {
         let record = self.inventory.endpoints.get_mut(id).filter(|e| e.endpoint.state != EndpointState::Deleted);
-        record.ok_or_else(|| EditError::Missing { what: Kind::Endpoint, id: id.to_string() })
+        record.ok_or_else(|| EditError::Missing { what: ResourceKind::Endpoint, id: id.to_string() })
     }
 
     /// Changes an interface endpoint. One that failed for lack of a subnet is retried when it gets its first.
@@ -801,14 +801,14 @@ impl Draft {
     pub fn change_endpoint(&mut self, id: &VpceId, change: EndpointChange) -> Result<(), EditError> {
         if self.endpoint(id)?.endpoint.state == EndpointState::Deleting {
             let (state, id) = (EndpointState::Deleting.label().to_owned(), id.to_string());
-            return Err(EditError::WrongState { what: Kind::Endpoint, id, state, wanted: "available" });
+            return Err(EditError::WrongState { what: ResourceKind::Endpoint, id, state, wanted: "available" });
         }
         for subnet in &change.remove_subnets {
             let addresses = &mut self.endpoint_mut(id)?.endpoint.addresses;
             let before = addresses.len();
             addresses.retain(|address| address.subnet != *subnet);
             if addresses.len() == before {
-                return Err(EditError::Missing { what: Kind::Subnet, id: subnet.to_string() });
+                return Err(EditError::Missing { what: ResourceKind::Subnet, id: subnet.to_string() });
             }
         }
         let endpoint = &mut self.endpoint_mut(id)?.endpoint;
@@ -844,7 +844,7 @@ impl Draft {
         let groups = &mut record.endpoint.security_groups;
         for group in &change.remove_groups {
             if !groups.contains(group) {
-                return Err(EditError::Missing { what: Kind::SecurityGroup, id: group.to_string() });
+                return Err(EditError::Missing { what: ResourceKind::SecurityGroup, id: group.to_string() });
             }
             groups.retain(|own| own != group);
         }
@@ -853,7 +853,7 @@ impl Draft {
                 groups.push(group);
             }
         }
-        check_limit(Kind::InterfaceGroup, groups.len(), MOST_INTERFACE_GROUPS)?;
+        check_limit(ResourceKind::InterfaceGroup, groups.len(), MAX_INTERFACE_GROUPS)?;
         if groups.is_empty() {
             return Err(EditError::Invalid("an interface endpoint needs a security group".to_owned()));
         }
@@ -902,7 +902,7 @@ impl Draft {
             }
             EndpointState::Pending | EndpointState::Available => Ok(()),
             state => Err(EditError::WrongState {
-                what: Kind::Endpoint,
+                what: ResourceKind::Endpoint,
                 id: id.to_string(),
                 state: state.label().to_owned(),
                 wanted: "pendingAcceptance",
@@ -927,7 +927,7 @@ impl Draft {
             }
             EndpointState::Rejected => Ok(()),
             state => Err(EditError::WrongState {
-                what: Kind::Endpoint,
+                what: ResourceKind::Endpoint,
                 id: id.to_string(),
                 state: state.label().to_owned(),
                 wanted: "pendingAcceptance or available",
@@ -945,7 +945,7 @@ pub(super) fn hosts(net: Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
 /// # Errors
 ///
 /// [`EditError::Limit`] where `count` is more than `most`.
-fn check_limit(what: Kind, count: usize, most: usize) -> Result<(), EditError> {
+fn check_limit(what: ResourceKind, count: usize, most: usize) -> Result<(), EditError> {
     if count > most { Err(EditError::Limit { what, most }) } else { Ok(()) }
 }
 
@@ -962,8 +962,8 @@ fn check_rule_limit(rules: &[RuleRecord]) -> Result<(), EditError> {
         rules.iter().filter(counts).count()
     };
     let sides = [Direction::Ingress, Direction::Egress];
-    if sides.into_iter().any(|side| count(side, true) > MOST_RULES || count(side, false) > MOST_RULES) {
-        return Err(EditError::Limit { what: Kind::SecurityRule, most: MOST_RULES });
+    if sides.into_iter().any(|side| count(side, true) > MAX_RULES || count(side, false) > MAX_RULES) {
+        return Err(EditError::Limit { what: ResourceKind::SecurityRule, most: MAX_RULES });
     }
     Ok(())
 }

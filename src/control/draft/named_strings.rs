@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::inventory::{NAMED_STRINGS_SETTING, NamedStringsRecord, Pair, StringsStatus};
-use super::{Draft, EditError, Kind, random};
+use super::{Draft, EditError, ResourceKind, random};
 use crate::model::{ClusterKind, ClusterName, ProjectId, Tier, VpceId};
 use crate::plan::RuleError;
 
@@ -122,7 +122,7 @@ impl Draft {
         id: &str,
     ) -> Result<&mut NamedStringsRecord, EditError> {
         self.cluster_mut(project, cluster)?;
-        let missing = || EditError::Missing { what: Kind::ConnectionString, id: id.to_owned() };
+        let missing = || EditError::Missing { what: ResourceKind::ConnectionString, id: id.to_owned() };
         let record = self.inventory.named_strings.get_mut(&Pair(project.clone(), id.to_owned()));
         record.filter(|record| record.cluster == *cluster).ok_or_else(missing)
     }

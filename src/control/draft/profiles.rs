@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::super::inventory::{DatabaseUser, NAMED_STRINGS_SETTING, Pair, ProjectProfile, Tags};
-use super::{Draft, EditError, Kind};
+use super::{Draft, EditError, ResourceKind};
 use crate::model::{ClusterName, ProjectId, Tier};
 
 /// A change of a cluster; `None` and missing fields are unchanged.
@@ -67,7 +67,7 @@ impl Draft {
         if let Some(name) = name {
             let mut others = self.inventory.projects.iter().filter(|(id, _)| *id != project);
             if others.any(|(_, other)| other.name == name) {
-                return Err(EditError::Exists { what: Kind::Project, id: name });
+                return Err(EditError::Exists { what: ResourceKind::Project, id: name });
             }
             self.project_mut(project)?.name = name;
         }
@@ -120,7 +120,7 @@ impl Draft {
         self.project_mut(project)?;
         let key = Pair(project.clone(), id);
         if self.inventory.users.contains_key(&key) {
-            return Err(EditError::Exists { what: Kind::DatabaseUser, id: key.1 });
+            return Err(EditError::Exists { what: ResourceKind::DatabaseUser, id: key.1 });
         }
         self.inventory.users.insert(key, user);
         Ok(())
@@ -132,7 +132,7 @@ impl Draft {
     ///
     /// [`EditError::Missing`].
     pub fn user_mut(&mut self, project: &ProjectId, id: &str) -> Result<&mut DatabaseUser, EditError> {
-        let missing = || EditError::Missing { what: Kind::DatabaseUser, id: id.to_owned() };
+        let missing = || EditError::Missing { what: ResourceKind::DatabaseUser, id: id.to_owned() };
         self.inventory.users.get_mut(&Pair(project.clone(), id.to_owned())).ok_or_else(missing)
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::super::inventory::{
     ArchiveEndpoint, ClusterState, Pair, Reservation, ServerlessEndpoint, ServerlessRecord, derived_id, mongos,
 };
-use super::{Draft, EditError, Kind, random, random_hex};
+use super::{Draft, EditError, ResourceKind, random, random_hex};
 use crate::model::{ClusterName, EndpointState, Label, ProjectId, Region, VpceId};
 
 impl Draft {
@@ -24,7 +24,7 @@ impl Draft {
         self.project_mut(project)?;
         let key = Pair(project.clone(), name.clone());
         if self.inventory.serverless.contains_key(&key) || self.inventory.clusters.contains_key(&key) {
-            return Err(EditError::Exists { what: Kind::Serverless, id: name.to_string() });
+            return Err(EditError::Exists { what: ResourceKind::Serverless, id: name.to_string() });
         }
         if backends.is_empty() {
             backends.push(SocketAddr::new(self.idle_address(project, &region, &[])?, 27016));
@@ -57,7 +57,7 @@ impl Draft {
         let record = self.serverless_mut(project, name)?;
         if let Some(endpoint) = &record.endpoint {
             let by = format!("private endpoint {}", endpoint.id);
-            return Err(EditError::InUse { what: Kind::Serverless, id: name.to_string(), by });
+            return Err(EditError::InUse { what: ResourceKind::Serverless, id: name.to_string(), by });
         }
         if record.state != ClusterState::Deleting {
             (record.state, record.since) = (ClusterState::Deleting, now);
@@ -67,7 +67,7 @@ impl Draft {
 
     fn serverless_mut(&mut self, project: &ProjectId, name: &ClusterName) -> Result<&mut ServerlessRecord, EditError> {
         self.project_mut(project)?;
-        let missing = || EditError::Missing { what: Kind::Serverless, id: name.to_string() };
+        let missing = || EditError::Missing { what: ResourceKind::Serverless, id: name.to_string() };
         self.inventory.serverless.get_mut(&Pair(project.clone(), name.clone())).ok_or_else(missing)
     }
 
@@ -81,7 +81,7 @@ impl Draft {
         let (service, now) = (self.new_service(project, region), self.now);
         let record = self.serverless_mut(project, name)?;
         if let Some(own) = &record.endpoint {
-            return Err(EditError::Exists { what: Kind::PrivateEndpoint, id: own.id.clone() });
+            return Err(EditError::Exists { what: ResourceKind::PrivateEndpoint, id: own.id.clone() });
         }
         let endpoint = ServerlessEndpoint {
             id: random_hex(24),
@@ -101,7 +101,7 @@ impl Draft {
         name: &ClusterName,
         id: &str,
     ) -> Result<&mut ServerlessEndpoint, EditError> {
-        let missing = || EditError::Missing { what: Kind::PrivateEndpoint, id: id.to_owned() };
+        let missing = || EditError::Missing { what: ResourceKind::PrivateEndpoint, id: id.to_owned() };
         let own = self.serverless_mut(project, name)?.endpoint.as_mut();
         own.filter(|own| own.id == id).ok_or_else(missing)
     }
@@ -130,7 +130,7 @@ impl Draft {
             return Ok(());
         };
         let wrong = |state: &str| EditError::WrongState {
-            what: Kind::PrivateEndpoint,
+            what: ResourceKind::PrivateEndpoint,
             id: id.to_owned(),
             state: state.to_owned(),
             wanted: "RESERVED",
@@ -151,7 +151,7 @@ impl Draft {
                 );
                 self.reservation(project, name, id)?.error = Some(error);
             } else {
-                record.asked_again(now);
+                record.acceptance_requested(now);
             }
         }
         Ok(())
@@ -206,7 +206,7 @@ impl Draft {
         }
         if let Some(known) = self.inventory.endpoints.get_mut(endpoint) {
             if super::super::inventory::archive_region(known.endpoint.service.service()).is_some() {
-                known.asked_again(now);
+                known.acceptance_requested(now);
             } else {
                 record.error = Some(format!(
                     "Interface endpoint {endpoint} leads to {}, which is no endpoint service of Online Archives.",
@@ -224,7 +224,7 @@ impl Draft {
     /// [`EditError::Missing`].
     pub fn remove_archive_endpoint(&mut self, project: &ProjectId, endpoint: &VpceId) -> Result<(), EditError> {
         let now = self.now;
-        let missing = || EditError::Missing { what: Kind::PrivateEndpoint, id: endpoint.to_string() };
+        let missing = || EditError::Missing { what: ResourceKind::PrivateEndpoint, id: endpoint.to_string() };
         let key = Pair(project.clone(), endpoint.clone());
         let record = self.inventory.archives.get_mut(&key).ok_or_else(missing)?;
         if !record.deleting {

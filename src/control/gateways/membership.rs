@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::records::{Claim, Record, Registration, claim_key, registration_key};
+use super::records::{Claim, GatewayRecord, GatewayRegistration, claim_key, registration_key};
 use crate::control::store::{Entry, ExpectedRevision, Revision, StateKey, Txn, json};
 use crate::model::{ClaimId, GatewayId};
 
@@ -26,7 +26,7 @@ const CONTACT: Duration = Duration::from_secs(4);
 /// Another gateway, as last seen.
 #[derive(Debug, Clone)]
 struct Peer {
-    registration: Registration,
+    registration: GatewayRegistration,
     revision: Revision,
     /// When its latest renewal was seen.
     seen: Duration,
@@ -43,7 +43,7 @@ pub(super) struct Renewal {
 #[derive(Debug)]
 pub(super) struct Membership {
     id: GatewayId,
-    own: Registration,
+    own: GatewayRegistration,
     /// The revision of this process' registration, if it has one.
     registered: Option<Revision>,
     /// The other gateways, and an earlier process with this gateway's id.
@@ -62,16 +62,16 @@ pub(super) struct Membership {
 
 /// A gateway, for views.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen<'a> {
+pub(super) struct RegisteredGateway<'a> {
     pub(super) id: &'a GatewayId,
-    pub(super) registration: &'a Registration,
+    pub(super) registration: &'a GatewayRegistration,
     pub(super) lives: bool,
     /// Time since its latest renewal was seen.
     pub(super) heard: Duration,
 }
 
 impl Membership {
-    pub(super) fn new(id: GatewayId, own: Registration) -> Self {
+    pub(super) fn new(id: GatewayId, own: GatewayRegistration) -> Self {
         Self {
             id,
             own,
@@ -92,17 +92,17 @@ impl Membership {
         let was_away = self.contact.is_none_or(is_long_ago) || self.renewed.is_some_and(is_long_ago);
         let before = std::mem::take(&mut self.peers);
         (self.registered, self.claims) = (None, BTreeMap::new());
-        for (record, revision) in entries.iter().filter_map(Record::read) {
+        for (record, revision) in entries.iter().filter_map(GatewayRecord::read) {
             match record {
-                Record::Registration(id, registration) if self.is_own(&id, registration.process) => {
+                GatewayRecord::Registration(id, registration) if self.is_own(&id, registration.process) => {
                     self.registered = Some(revision);
                 }
-                Record::Registration(id, registration) => {
+                GatewayRecord::Registration(id, registration) => {
                     let known = before.get(&id).filter(|known| known.revision == revision && !was_away);
                     let seen = known.map_or(now, |known| known.seen);
                     self.peers.insert(id, Peer { registration, revision, seen });
                 }
-                Record::Claim(id, claim) => {
+                GatewayRecord::Claim(id, claim) => {
                     self.claims.insert(id, (claim, revision));
                 }
             }
@@ -152,7 +152,7 @@ impl Membership {
                 self.given_up.remove(&id);
             }
             let claim = Claim { gateway: self.id.clone(), process: self.own.process, fenced };
-            let Some(compares) = self.way_to(&id, &claim, now) else {
+            let Some(compares) = self.compares_for(&id, &claim, now) else {
                 // A renewal that arrives after another gateway took the claim has no effect.
                 if let Some((_, revision)) = self.claims.get(&id).filter(|(held, _)| *held == claim) {
                     txn.compares.push((claim_key(&id), at(*revision)));
@@ -185,7 +185,7 @@ impl Membership {
     }
 
     /// The conditions for writing `claim`; `None`: it must not be written.
-    fn way_to(&self, id: &ClaimId, claim: &Claim, now: Duration) -> Option<Vec<(StateKey, ExpectedRevision)>> {
+    fn compares_for(&self, id: &ClaimId, claim: &Claim, now: Duration) -> Option<Vec<(StateKey, ExpectedRevision)>> {
         let Some((held, revision)) = self.claims.get(id) else {
             return Some(vec![(claim_key(id), ExpectedRevision::Absent)]);
         };
@@ -251,14 +251,14 @@ impl Membership {
     }
 
     /// Every registered gateway, including this one. `judged`: when the others were last judged by what was read.
-    pub(super) fn gateways(&self, now: Duration, judged: Duration) -> Vec<Seen<'_>> {
-        let own = Seen {
+    pub(super) fn gateways(&self, now: Duration, judged: Duration) -> Vec<RegisteredGateway<'_>> {
+        let own = RegisteredGateway {
             id: &self.id,
             registration: &self.own,
             lives: self.renewed.is_some_and(|renewed| now.saturating_sub(renewed) < LEASE),
             heard: now.saturating_sub(self.renewed.unwrap_or_default()),
         };
-        let others = self.peers.iter().filter(|(id, _)| **id != self.id).map(|(id, peer)| Seen {
+        let others = self.peers.iter().filter(|(id, _)| **id != self.id).map(|(id, peer)| RegisteredGateway {
             id,
             registration: &peer.registration,
             lives: lives(peer, judged),

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 
 use super::membership::{LEASE, Membership, RENEWAL, Renewal, TAKEOVER};
-use super::records::{PREFIX, Registration};
+use super::records::{GatewayRegistration, PREFIX};
 use crate::control::inventory::Timestamp;
 use crate::control::store::{MemoryStore, Revision, StateStore, Txn};
 use crate::model::ClaimId;
@@ -21,7 +21,7 @@ fn claims(texts: &[&str]) -> BTreeSet<ClaimId> {
 }
 
 fn membership(name: &str, host: &str, wanted: &[&str], process: u64) -> Membership {
-    let own = Registration {
+    let own = GatewayRegistration {
         process,
         host: host.to_owned(),
         renewal: 0,

@@ -11,7 +11,7 @@ use crate::model::{ClaimId, GatewayId};
 /// The prefix of all records.
 pub(super) const PREFIX: &str = "gateways/";
 /// Prefix of registrations, by gateway.
-const LIVES: &str = "gateways/lives/";
+const REGISTRATIONS: &str = "gateways/lives/";
 /// Prefix of claims' holders, by claim.
 const CLAIMS: &str = "gateways/claims/";
 
@@ -19,7 +19,7 @@ const CLAIMS: &str = "gateways/claims/";
 ///
 /// Unknown fields are ignored, as a later version may write more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Registration {
+pub(super) struct GatewayRegistration {
     /// Distinguishes the process from others with the gateway's id.
     pub(super) process: u64,
     /// The host, on which no two processes can bind one address. Empty: unknown.
@@ -49,16 +49,16 @@ pub(super) struct Claim {
 }
 
 /// An entry of the store below [`PREFIX`].
-pub(super) enum Record {
-    Registration(GatewayId, Registration),
+pub(super) enum GatewayRecord {
+    Registration(GatewayId, GatewayRegistration),
     Claim(ClaimId, Claim),
 }
 
-impl Record {
+impl GatewayRecord {
     /// Parses an entry; `None`: a later version wrote it.
     pub(super) fn read(entry: &Entry) -> Option<(Self, Revision)> {
         let key = entry.key.as_str();
-        let record = if let Some(id) = key.strip_prefix(LIVES) {
+        let record = if let Some(id) = key.strip_prefix(REGISTRATIONS) {
             Self::Registration(id.parse().ok()?, serde_json::from_slice(&entry.value).ok()?)
         } else {
             Self::Claim(key.strip_prefix(CLAIMS)?.parse().ok()?, serde_json::from_slice(&entry.value).ok()?)
@@ -68,7 +68,7 @@ impl Record {
 }
 
 pub(super) fn registration_key(id: &GatewayId) -> StateKey {
-    StateKey::own(&format!("{LIVES}{id}"))
+    StateKey::own(&format!("{REGISTRATIONS}{id}"))
 }
 
 pub(super) fn claim_key(claim: &ClaimId) -> StateKey {

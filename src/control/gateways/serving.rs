@@ -15,7 +15,7 @@ pub(in crate::control) struct Serving {
 
 impl Serving {
     /// The claims that any gateway serves; `None`: all.
-    pub(in crate::control) fn anywhere(&self) -> Option<BTreeSet<ClaimId>> {
+    pub(in crate::control) fn served_claims(&self) -> Option<BTreeSet<ClaimId>> {
         let here = self.here.iter().flat_map(BTreeMap::keys);
         self.elsewhere.as_ref().map(|others| others.iter().chain(here).cloned().collect())
     }

@@ -19,7 +19,7 @@ use crate::control::shared::HEAD;
 use crate::control::store::{MemoryStore, RangeView, Revision, Txn, Watch};
 use crate::control::{Control, ControlParts};
 use crate::model::DrainReason;
-use crate::plan::{Changes, Gate, Listener, Snapshot};
+use crate::plan::{Changes, Listener, ListenerAccess, Snapshot};
 
 /// Zones of the quickstart.
 const ZONES: [&str; 2] = ["us-east-1a", "us-east-1b"];
@@ -466,7 +466,14 @@ fn gateways_without_zones_listen_everywhere_and_nothing_is_unserved() {
             assert_eq!(gateway.in_dns(), set(&ZONES));
             assert_eq!((gateway.state("a"), gateway.state("b")), (GatewayState::Serving, GatewayState::Serving));
         }
-        assert!(a.listeners.own.lock().unwrap().iter().any(|listener| matches!(listener.gate, Gate::Public { .. })));
+        assert!(
+            a.listeners
+                .own
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|listener| matches!(listener.access, ListenerAccess::Public { .. }))
+        );
         assert_eq!(a.control.gateways().unwrap().claims[0].holder, Some("b".parse().unwrap()));
     });
 }

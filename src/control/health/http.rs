@@ -17,11 +17,11 @@ use tokio_rustls::TlsConnector;
 use crate::model::StatusRange;
 
 /// Maximum length of a status line; real ones are far shorter.
-const LONGEST_STATUS: usize = 1024;
+const MAX_STATUS_LENGTH: usize = 1024;
 
 /// An HTTP health check.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HttpQuestion {
+pub struct HttpCheck {
     /// Whether to use TLS.
     pub tls: bool,
     /// The path and query that are requested.
@@ -34,7 +34,7 @@ pub struct HttpQuestion {
 pub(super) async fn ask(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     host: SocketAddr,
-    question: &HttpQuestion,
+    question: &HttpCheck,
 ) -> io::Result<()> {
     // The host is the load balancer node's address and port, the user agent its name, as in logs of real targets.
     let text = format!(
@@ -44,7 +44,7 @@ pub(super) async fn ask(
     stream.write_all(text.as_bytes()).await?;
     stream.flush().await?;
     let mut line = Vec::new();
-    while !line.contains(&b'\n') && line.len() < LONGEST_STATUS {
+    while !line.contains(&b'\n') && line.len() < MAX_STATUS_LENGTH {
         if stream.read_buf(&mut line).await? == 0 {
             break;
         }
@@ -70,7 +70,7 @@ pub(super) fn connector() -> TlsConnector {
             .with_protocol_versions(&[&rustls::version::TLS12])
             .expect("the provider has TLS 1.2")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)))
             .with_no_client_auth();
         Arc::new(config)
     });
@@ -79,9 +79,9 @@ pub(super) fn connector() -> TlsConnector {
 
 /// Accepts any certificate whose private key the server has.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

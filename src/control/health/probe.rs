@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::http::{self, HttpQuestion};
+use super::http::{self, HttpCheck};
 
 /// The PROXY protocol v2 header of the load balancer's own connections: command LOCAL, no addresses.
 ///
@@ -27,7 +27,7 @@ pub struct ProbeTarget {
     /// Start with [`LOCAL_HEADER`].
     pub proxy_protocol: bool,
     /// Send an HTTP request; `None`: only connect.
-    pub http: Option<HttpQuestion>,
+    pub http: Option<HttpCheck>,
 }
 
 /// Probes a member. The prober applies the time limit.
@@ -136,7 +136,7 @@ mod tests {
     /// The request that a member receives, and whether its response passes.
     async fn asked(path: &str, matcher: &str, answer: &'static str) -> (String, io::Result<()>) {
         let (listener, address) = listener().await;
-        let http = HttpQuestion { tls: false, path: path.to_owned(), matcher: matcher.parse().unwrap() };
+        let http = HttpCheck { tls: false, path: path.to_owned(), matcher: matcher.parse().unwrap() };
         let probe = TcpProbe.probe(ProbeTarget { address, source: None, proxy_protocol: true, http: Some(http) });
         let member = async {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -172,7 +172,7 @@ mod tests {
         let identity = ca.issue(&["other.example".parse().unwrap()], &[]).unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(identity.server_config(&[]).unwrap());
         let (listener, address) = listener().await;
-        let http = HttpQuestion { tls: true, path: "/".to_owned(), matcher: StatusRange::default() };
+        let http = HttpCheck { tls: true, path: "/".to_owned(), matcher: StatusRange::default() };
         let probe = TcpProbe.probe(ProbeTarget { address, source: None, proxy_protocol: false, http: Some(http) });
         let member = async {
             let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Checker, HealthReason, HttpQuestion, Probe, ProbeResult, ProbeTarget};
+use super::{Checker, HealthReason, HttpCheck, Probe, ProbeResult, ProbeTarget};
 use crate::model::{ConnectError, HealthCheck, HealthProtocol, TargetId, TargetPort, TargetState, VpceServiceId};
 
 /// A member of a target group of a load balancer.
@@ -118,7 +118,7 @@ async fn supervise(
     mut failed_dials: mpsc::UnboundedReceiver<SocketAddr>,
     events: mpsc::UnboundedSender<HealthEvent>,
 ) {
-    let mut members: HashMap<MemberKey, (Arc<Member>, AbortOnDropHandle<()>)> = HashMap::new();
+    let mut members: HashMap<MemberKey, (Arc<ProbeTask>, AbortOnDropHandle<()>)> = HashMap::new();
     wanted.mark_changed();
     loop {
         tokio::select! {
@@ -135,7 +135,7 @@ async fn supervise(
                         known => {
                             // The address has changed: the old task ends before the new one reports.
                             let moved = known.is_some_and(|(member, _)| member.state().checker.state() != TargetState::Initial);
-                            let member = Arc::new(Member::new(settings, Arc::clone(&probe), events.clone()));
+                            let member = Arc::new(ProbeTask::new(settings, Arc::clone(&probe), events.clone()));
                             (Arc::clone(&member), AbortOnDropHandle::new(tokio::spawn(member.run(moved))))
                         }
                     };
@@ -152,27 +152,27 @@ async fn supervise(
 }
 
 /// A member that is probed.
-struct Member {
+struct ProbeTask {
     probe: Arc<dyn Probe>,
     events: mpsc::UnboundedSender<HealthEvent>,
-    state: Mutex<MemberState>,
+    state: Mutex<ProbeTaskState>,
     /// Notified when a connection to it failed, to start reach probes.
     unreachable: Notify,
 }
 
-struct MemberState {
+struct ProbeTaskState {
     settings: ProbedMember,
     checker: Checker,
     reach: Option<ConnectError>,
 }
 
-impl Member {
+impl ProbeTask {
     fn new(settings: &ProbedMember, probe: Arc<dyn Probe>, events: mpsc::UnboundedSender<HealthEvent>) -> Self {
-        let state = MemberState { settings: settings.clone(), checker: Checker::new(&settings.check), reach: None };
+        let state = ProbeTaskState { settings: settings.clone(), checker: Checker::new(&settings.check), reach: None };
         Self { probe, events, state: Mutex::new(state), unreachable: Notify::new() }
     }
 
-    fn state(&self) -> MutexGuard<'_, MemberState> {
+    fn state(&self) -> MutexGuard<'_, ProbeTaskState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -208,7 +208,7 @@ impl Member {
             if outcome.is_err() {
                 self.unreachable.notify_one();
             }
-            let event = self.state().checked(outcome);
+            let event = self.state().apply_check(outcome);
             if let Some(event) = event {
                 self.report(event);
             }
@@ -228,7 +228,7 @@ impl Member {
                 let settings = self.state().settings.clone();
                 let probe = async { self.probe.reach(settings.reach_target()).await };
                 let outcome = outcome(settings.fault, REACH_TIMEOUT, probe).await;
-                let event = self.state().reached(outcome);
+                let event = self.state().apply_reach(outcome);
                 if let Some(event) = event {
                     self.report(event);
                 }
@@ -266,12 +266,12 @@ async fn outcome(
     }
 }
 
-impl MemberState {
+impl ProbeTaskState {
     /// Applies a health check's result; returns what changes.
-    fn checked(&mut self, outcome: Result<(), ConnectError>) -> Option<HealthEvent> {
+    fn apply_check(&mut self, outcome: Result<(), ConnectError>) -> Option<HealthEvent> {
         let verdict = if outcome.is_ok() { ProbeResult::Pass } else { ProbeResult::Fail };
         let before = self.reach;
-        if self.settings.check.tells_reach() {
+        if self.settings.check.covers_traffic_port() {
             self.reach = outcome.err();
         }
         let changed = self.checker.observe(verdict).is_some() || self.reach != before;
@@ -279,7 +279,7 @@ impl MemberState {
     }
 
     /// Applies a reach probe's result; returns what changes.
-    fn reached(&mut self, outcome: Result<(), ConnectError>) -> Option<HealthEvent> {
+    fn apply_reach(&mut self, outcome: Result<(), ConnectError>) -> Option<HealthEvent> {
         let before = std::mem::replace(&mut self.reach, outcome.err());
         (before != self.reach).then(|| self.event(outcome.err()))
     }
@@ -307,7 +307,7 @@ impl ProbedMember {
         let check = &self.check;
         let mut target = self.reach_target();
         target.address.set_port(check.port.map_or(self.address.port(), TargetPort::get));
-        target.http = (check.protocol != HealthProtocol::Tcp).then(|| HttpQuestion {
+        target.http = (check.protocol != HealthProtocol::Tcp).then(|| HttpCheck {
             tls: check.protocol == HealthProtocol::Https,
             path: check.path.clone(),
             matcher: check.matcher,

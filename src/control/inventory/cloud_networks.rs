@@ -28,7 +28,8 @@ impl Inventory {
 
     /// The private endpoints in a network whose services are available.
     pub(super) fn planned_cloud_endpoints(&self) -> impl Iterator<Item = InterfaceEndpoint> {
-        let stands = |key: &CloudEndpointKey| self.cloud_services.get(&key.0).is_some_and(|own| own.state.stands());
+        let stands =
+            |key: &CloudEndpointKey| self.cloud_services.get(&key.0).is_some_and(|own| own.state.is_connectable());
         let own = self.cloud_endpoints.iter().filter(move |(key, own)| {
             matches!(own.state, ServiceState::Initiating | ServiceState::Available) && stands(key)
         });

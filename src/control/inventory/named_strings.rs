@@ -15,7 +15,7 @@ impl Inventory {
 
     /// Whether a chosen endpoint is changing state, so that the strings can't be computed yet.
     pub(in crate::control) fn chosen_endpoints_change(&self, record: &NamedStringsRecord) -> bool {
-        record.endpoints.iter().filter_map(|id| self.endpoints.get(id)).any(EndpointRecord::is_joining)
+        record.endpoints.iter().filter_map(|id| self.endpoints.get(id)).any(EndpointRecord::is_connecting)
     }
 
     /// Why strings can't be published.

@@ -26,7 +26,7 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// The time until `later`; zero if that has passed.
+    /// The time until `send_after`; zero if that has passed.
     #[must_use]
     pub fn until(self, later: Self) -> std::time::Duration {
         std::time::Duration::from_millis(later.0.saturating_sub(self.0))
@@ -52,7 +52,7 @@ pub enum ServiceState {
 impl ServiceState {
     /// Whether interface endpoints may connect to it.
     #[must_use]
-    pub fn stands(self) -> bool {
+    pub fn is_connectable(self) -> bool {
         matches!(self, Self::Available | Self::Updating)
     }
 

@@ -27,7 +27,7 @@ impl Inventory {
             own.is_some_and(|own| own.project == *project && regions.contains(&own.service.region))
         };
         let on_aws = self.registrations.iter().any(|(key, registration)| {
-            let joins = self.endpoints.get(&key.1).is_some_and(EndpointRecord::is_joining);
+            let joins = self.endpoints.get(&key.1).is_some_and(EndpointRecord::is_connecting);
             is_own(&key.0) && (registration.deleting || (registration.error.is_none() && joins))
         });
         let changes = |state| matches!(state, ServiceState::Initiating | ServiceState::Deleting);

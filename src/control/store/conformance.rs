@@ -268,7 +268,7 @@ async fn parallel_writers(store: Arc<dyn StateStore>) {
 
 /// One step of a random run.
 #[derive(Debug, Clone)]
-enum Step {
+enum StoreStep {
     Commit { puts: BTreeMap<u8, u8>, deletes: BTreeSet<u8>, compare: Option<(u8, Compare)> },
     Reopen,
 }
@@ -280,25 +280,28 @@ enum Compare {
     At(u64),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = StoreStep> {
     let compare = prop_oneof![Just(Compare::Right), Just(Compare::Absent), (0u64..40).prop_map(Compare::At)];
     let commit = (
         proptest::collection::btree_map(0u8..8, any::<u8>(), 0..4),
         proptest::collection::btree_set(0u8..8, 0..3),
         proptest::option::of((0u8..8, compare)),
     )
-        .prop_map(|(puts, deletes, compare)| Step::Commit { puts, deletes, compare });
-    prop_oneof![9 => commit, 1 => Just(Step::Reopen)]
+        .prop_map(|(puts, deletes, compare)| StoreStep::Commit { puts, deletes, compare });
+    prop_oneof![9 => commit, 1 => Just(StoreStep::Reopen)]
 }
 
 /// Runs `steps` against a store and a simple model of it, and compares them after each.
-async fn follows_the_model(steps: Vec<Step>, open: impl AsyncFn(Option<Arc<dyn StateStore>>) -> Arc<dyn StateStore>) {
+async fn follows_the_model(
+    steps: Vec<StoreStep>,
+    open: impl AsyncFn(Option<Arc<dyn StateStore>>) -> Arc<dyn StateStore>,
+) {
     let mut store = open(None).await;
     let mut model: BTreeMap<StateKey, (Vec<u8>, Revision)> = BTreeMap::new();
     let mut revision = revision(&*store).await;
     let name = |i: u8| key(&format!("k/{i}"));
     for step in steps {
-        let Step::Commit { puts, mut deletes, compare } = step else {
+        let StoreStep::Commit { puts, mut deletes, compare } = step else {
             store = open(Some(store)).await;
             continue;
         };

@@ -121,11 +121,11 @@ pub fn decode(bytes: &[u8]) -> Result<Document, DecodeError> {
         return Err(DecodeError::Damaged("its content does not have the checksum at its end"));
     }
     let unknown = |_| DecodeError::Damaged("its checksum holds, but no version of this program wrote it");
-    let Head { format } = serde_json::from_slice(bytes).map_err(unknown)?;
+    let DocumentHead { format } = serde_json::from_slice(bytes).map_err(unknown)?;
     if format > FORMAT {
         return Err(DecodeError::Newer { format });
     }
-    let saved: Saved<'_> = serde_json::from_slice(bytes).map_err(unknown)?;
+    let saved: SavedDocument<'_> = serde_json::from_slice(bytes).map_err(unknown)?;
     let mut document = Document { revision: Revision(saved.revision), entries: BTreeMap::new() };
     for (key, entry) in saved.entries {
         let value = match (entry.value, entry.base64) {
@@ -143,12 +143,12 @@ pub fn decode(bytes: &[u8]) -> Result<Document, DecodeError> {
 
 /// The fields that every format has.
 #[derive(Deserialize)]
-struct Head {
+struct DocumentHead {
     format: u32,
 }
 
 #[derive(Deserialize)]
-struct Saved<'a> {
+struct SavedDocument<'a> {
     revision: u64,
     #[serde(borrow)]
     entries: BTreeMap<String, SavedEntry<'a>>,

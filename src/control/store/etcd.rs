@@ -37,7 +37,7 @@ const WATCH_RETRY: Duration = Duration::from_millis(500);
 
 /// Maximum size of a response. gRPC's default of 4 MiB is too small for a watch that catches up with a few large
 /// commits at once.
-const LARGEST_ANSWER: usize = 64 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 /// Connection settings.
 #[derive(Debug, Clone, Default)]
@@ -94,7 +94,7 @@ struct Members {
 
 /// Why no member fulfilled a request.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+enum EtcdFailure {
     /// No member answered.
     #[error("no etcd member answered ({0})")]
     NoAnswer(String),
@@ -103,7 +103,7 @@ enum Failure {
     Refused(#[source] Error),
 }
 
-impl Failure {
+impl EtcdFailure {
     /// The error of a request that changed nothing.
     fn unavailable(self) -> StoreError {
         StoreError::Unavailable { source: self.into() }
@@ -135,7 +135,7 @@ impl Members {
     }
 
     /// Tries one member after the other, starting with the one that answered last.
-    async fn ask<T, F>(&self, question: impl Fn(Client) -> F) -> Result<T, Failure>
+    async fn ask<T, F>(&self, question: impl Fn(Client) -> F) -> Result<T, EtcdFailure>
     where
         F: Future<Output = Result<T, Error>>,
     {
@@ -148,17 +148,17 @@ impl Members {
                     self.current.store(index, Ordering::Relaxed);
                     return Ok(answer);
                 }
-                Ok(Err(error)) if is_refusal(&error) => return Err(Failure::Refused(error)),
+                Ok(Err(error)) if is_refusal(&error) => return Err(EtcdFailure::Refused(error)),
                 Ok(Err(error)) => reason(&error),
                 Err(_) => format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()),
             };
             tried.push(format!("{}: {problem}", self.options.endpoints[index]));
         }
-        Err(Failure::NoAnswer(tried.join("; ")))
+        Err(EtcdFailure::NoAnswer(tried.join("; ")))
     }
 
     /// A client of a member that has just answered a linearizable read, which proves a quorum.
-    async fn serving(&self) -> Result<Client, Failure> {
+    async fn serving(&self) -> Result<Client, EtcdFailure> {
         let prefix = &self.options.prefix;
         self.ask(|client| async move {
             let options = GetOptions::new().with_prefix().with_count_only();
@@ -179,10 +179,10 @@ impl Members {
     async fn range(&self, prefix: &str) -> Result<RangeView, StoreError> {
         let from = &format!("{}{prefix}", self.options.prefix);
         let answer = self.ask(|client| async move {
-            let mut client = client.kv_client().max_decoding_message_size(LARGEST_ANSWER);
+            let mut client = client.kv_client().max_decoding_message_size(MAX_ANSWER);
             client.get(from.as_str(), Some(GetOptions::new().with_prefix())).await
         });
-        let answer = answer.await.map_err(Failure::unavailable)?;
+        let answer = answer.await.map_err(EtcdFailure::unavailable)?;
         let entry = |pair: &KeyValue| {
             let value = Bytes::copy_from_slice(pair.value());
             Some(Entry { key: self.state_key(pair)?, value, revision: revision(pair.mod_revision()) })
@@ -206,10 +206,10 @@ impl Members {
             .or_else(found.collect::<Vec<_>>());
 
         // A failure before the transaction is sent changes nothing.
-        let client = self.serving().await.map_err(Failure::unavailable)?;
+        let client = self.serving().await.map_err(EtcdFailure::unavailable)?;
         let answer = match timeout(ATTEMPT_TIMEOUT, client.kv_client().txn(sent)).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) if is_refusal(&error) => return Err(Failure::Refused(error).unavailable()),
+            Ok(Err(error)) if is_refusal(&error) => return Err(EtcdFailure::Refused(error).unavailable()),
             Ok(Err(error)) => return Err(StoreError::OutcomeUnknown { source: reason(&error).into() }),
             Err(late) => return Err(StoreError::OutcomeUnknown { source: late.into() }),
         };
@@ -230,14 +230,14 @@ impl Members {
 
     /// Starts a watch after `after` and waits for its first response; an inner `Err` is the revision up to which
     /// commits are compacted.
-    async fn open_watch(&self, prefix: &str, after: Revision) -> Result<Result<WatchStream, Revision>, Failure> {
+    async fn open_watch(&self, prefix: &str, after: Revision) -> Result<Result<WatchStream, Revision>, EtcdFailure> {
         let from = &format!("{}{prefix}", self.options.prefix);
         let start = after.0.cast_signed().saturating_add(1);
         self.ask(|client| async move {
             let mut kv = client.kv_client();
             let at = GetOptions::new().with_revision(start).with_count_only();
             let is_forgotten = kv.get(from.as_str(), Some(at)).await.is_err_and(|error| is_compacted(&error));
-            let mut watches = client.watch_client().max_decoding_message_size(LARGEST_ANSWER);
+            let mut watches = client.watch_client().max_decoding_message_size(MAX_ANSWER);
             let options = WatchOptions::new().with_prefix().with_start_revision(start);
             let mut stream = watches.watch(from.as_str(), Some(options)).await?;
             loop {
@@ -308,7 +308,7 @@ impl StateStore for EtcdStore {
 
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
         Box::pin(async move {
-            let stream = match self.members.open_watch(prefix, after).await.map_err(Failure::unavailable)? {
+            let stream = match self.members.open_watch(prefix, after).await.map_err(EtcdFailure::unavailable)? {
                 Ok(stream) => stream,
                 Err(forgotten) => return Err(StoreError::Compacted { after, forgotten }),
             };

@@ -10,7 +10,7 @@ use super::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn, Watch
 
 /// How a commit fails.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Failure {
+pub(crate) enum InjectedFailure {
     /// With [`StoreError::Unavailable`].
     Refused,
     /// With [`StoreError::OutcomeUnknown`]: it did not happen.
@@ -25,7 +25,7 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct FailingStore {
     inner: MemoryStore,
-    failures: Mutex<VecDeque<Failure>>,
+    failures: Mutex<VecDeque<InjectedFailure>>,
     late: Mutex<Option<Txn>>,
     /// Whether reads fail.
     pub(crate) is_silent: AtomicBool,
@@ -42,7 +42,7 @@ impl FailingStore {
     }
 
     /// Makes the next commit without a scripted failure fail.
-    pub(crate) fn fail(&self, failure: Failure) {
+    pub(crate) fn fail(&self, failure: InjectedFailure) {
         self.failures.lock().unwrap().push_back(failure);
     }
 }
@@ -65,13 +65,13 @@ impl StateStore for FailingStore {
             }
             match failure {
                 None => self.inner.commit(txn).await,
-                Some(Failure::Refused) => Err(StoreError::Unavailable { source: "no space".into() }),
-                Some(Failure::Lost) => Err(StoreError::OutcomeUnknown { source: "no answer".into() }),
-                Some(Failure::Late) => {
+                Some(InjectedFailure::Refused) => Err(StoreError::Unavailable { source: "no space".into() }),
+                Some(InjectedFailure::Lost) => Err(StoreError::OutcomeUnknown { source: "no answer".into() }),
+                Some(InjectedFailure::Late) => {
                     *self.late.lock().unwrap() = Some(txn);
                     Err(StoreError::OutcomeUnknown { source: "no answer".into() })
                 }
-                Some(Failure::Unanswered) => {
+                Some(InjectedFailure::Unanswered) => {
                     self.inner.commit(txn).await?;
                     Err(StoreError::OutcomeUnknown { source: "no answer".into() })
                 }

@@ -160,7 +160,7 @@ impl StateFile {
     fn lock(path: PathBuf) -> Result<Self, OpenError> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags(OFlags::NOFOLLOW));
-        let lock = options.open(beside(&path, ".lock"));
+        let lock = options.open(with_suffix(&path, ".lock"));
         match lock.map_err(TryLockError::Error).and_then(|lock| lock.try_lock().map(|()| lock)) {
             Ok(_lock) => Ok(Self {
                 path,
@@ -177,13 +177,13 @@ impl StateFile {
     fn replace(&self, document: &Document) -> io::Result<()> {
         let mut file = self.step("create a file beside", || {
             // A crash may have left one; the lock proves that no process is writing it.
-            remove_if_there(&beside(&self.path, ".new"))?;
+            remove_if_there(&with_suffix(&self.path, ".new"))?;
             let name = self.path.file_name().unwrap_or_default();
             tempfile::Builder::new().prefix(name).suffix(".new").rand_bytes(0).tempfile_in(directory(&self.path))
         })?;
         self.step("write", || file.write_all(&document.encode()))?;
         self.step("sync", || file.as_file().sync_all())?;
-        self.step("keep the last version of", || keep(&self.path, &beside(&self.path, ".bak")))?;
+        self.step("keep the last version of", || keep(&self.path, &with_suffix(&self.path, ".bak")))?;
         self.step("replace", || file.persist(&self.path).map(drop).map_err(|error| error.error))
     }
 
@@ -214,7 +214,7 @@ impl StateFile {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(failed)?;
         let document = checked(old, &bytes)?;
-        let kept = beside(old, ".old");
+        let kept = with_suffix(old, ".old");
         keep(old, &kept).map_err(failed)?;
         self.replace(&document).map_err(failed)?;
         self.sync_directory().map_err(failed)?;
@@ -256,7 +256,7 @@ fn checked(path: &Path, bytes: &[u8]) -> Result<Document, OpenError> {
 
 /// Links the file at `path`, if there is one, as `kept`, which keeps it when `path` is replaced.
 fn keep(path: &Path, kept: &Path) -> io::Result<()> {
-    let spare = beside(kept, ".new");
+    let spare = with_suffix(kept, ".new");
     remove_if_there(&spare)?;
     match fs::hard_link(path, &spare) {
         Ok(()) => {}
@@ -277,7 +277,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// `path` with `suffix` appended.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(OsStr::new(suffix));
     PathBuf::from(name)
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(get(&store, "ports/a").await.as_deref(), Some("1025"));
         assert_eq!(store.range("").await.unwrap().revision, Revision(2));
         drop(store);
-        fs::rename(beside(&path, ".bak"), &path).unwrap();
+        fs::rename(with_suffix(&path, ".bak"), &path).unwrap();
         let store = FileStore::open(&path).await.expect("the version before");
         assert_eq!(get(&store, "ports/a").await.as_deref(), Some("1024"));
     }
@@ -505,7 +505,7 @@ mod tests {
             let path = written(directory.path()).await;
             let store = FileStore::open(&path).await.unwrap();
             let before = (fs::read(&path).unwrap(), store.range("").await.unwrap());
-            let in_the_way = beside(&path, suffix);
+            let in_the_way = with_suffix(&path, suffix);
             remove_if_there(&in_the_way).unwrap();
             fs::create_dir(&in_the_way).unwrap();
             let error = put(&store, "a", "lost").await.expect_err("a directory");
@@ -553,18 +553,18 @@ mod tests {
         let old = fs::read(&path).unwrap();
         for written in [0, 1, next.len() - 1, next.len()] {
             fs::write(&path, &old).unwrap();
-            fs::write(beside(&path, ".new"), &next[..written]).unwrap();
+            fs::write(with_suffix(&path, ".new"), &next[..written]).unwrap();
             assert_eq!(open().await, Revision(2), "{written} bytes of the new file were written");
         }
         for links in [&[".bak.new"][..], &[".bak"], &[".bak", ".bak.new"]] {
             fs::write(&path, &old).unwrap();
-            fs::write(beside(&path, ".new"), &next).unwrap();
+            fs::write(with_suffix(&path, ".new"), &next).unwrap();
             for link in links {
-                remove_if_there(&beside(&path, link)).unwrap();
-                fs::hard_link(&path, beside(&path, link)).unwrap();
+                remove_if_there(&with_suffix(&path, link)).unwrap();
+                fs::hard_link(&path, with_suffix(&path, link)).unwrap();
             }
             assert_eq!(open().await, Revision(2), "the old file was linked as {links:?}");
-            remove_if_there(&beside(&path, ".bak")).unwrap();
+            remove_if_there(&with_suffix(&path, ".bak")).unwrap();
         }
         fs::write(&path, &next).unwrap();
         assert_eq!(open().await, Revision(3), "it was renamed");
@@ -589,7 +589,7 @@ mod tests {
         let store = FileStore::open(&path).await.expect("an old file");
         assert_eq!(store.range("").await.unwrap(), expected.range(""), "with its revisions");
         assert_eq!(decode(&fs::read(&path).unwrap()).unwrap(), expected);
-        assert_eq!(fs::read(beside(&old, ".old")).unwrap(), LOG);
+        assert_eq!(fs::read(with_suffix(&old, ".old")).unwrap(), LOG);
         assert_eq!(old.exists(), old == path);
         let compared = Txn::new().compare(key("binary"), super::super::ExpectedRevision::At(Revision(2)));
         store.commit(compared.put(key("binary"), "new")).await.expect("revisions are those of the old file");
@@ -632,7 +632,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (old, path) = (directory.path().join("state.plgw"), directory.path().join("state.json"));
         fs::write(&old, LOG).unwrap();
-        let kept = beside(&old, ".old");
+        let kept = with_suffix(&old, ".old");
         fs::hard_link(&old, &kept).unwrap();
         for _ in 0..2 {
             let store = FileStore::open(&path).await.expect("an old file, or the new one");

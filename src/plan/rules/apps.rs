@@ -35,7 +35,7 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
 /// Whether requests to an app's backend would come to this gateway: at an interface endpoint's address (any port), an
 /// app's public address, another listener of the gateway (admin, metrics, DNS), or by an app's name. Other names are
 /// not resolved: a request that comes back is detected by its `Via` header.
-fn leads_back(survey: &Survey<'_>, app: &App) -> bool {
+fn is_own_backend(survey: &Survey<'_>, app: &App) -> bool {
     let Ok(backend) = app.backend.parse::<BackendUrl>() else { return false };
     let desired = survey.desired;
     let Some(address) = backend.address() else {
@@ -51,7 +51,7 @@ fn leads_back(survey: &Survey<'_>, app: &App) -> bool {
 
 fn check_app(survey: &Survey<'_>, app: &App, findings: &mut Findings) {
     let at = Location::App(app.id.clone());
-    if leads_back(survey, app) {
+    if is_own_backend(survey, app) {
         findings.refuse(at.clone(), RuleError::BackendIsGateway { backend: app.backend.clone() });
     }
     distinct("private endpoint", app.endpoints.iter().map(|e| &e.endpoint), |_| at.clone(), findings);

@@ -57,7 +57,7 @@ impl NetworkOwner<'_> {
 }
 
 /// Why two owners' networks must not overlap; `None` if they may.
-fn must_be_apart(a: NetworkOwner<'_>, b: NetworkOwner<'_>) -> Option<&'static str> {
+fn overlap_reason(a: NetworkOwner<'_>, b: NetworkOwner<'_>) -> Option<&'static str> {
     match (a, b) {
         (NetworkOwner::Service(_), NetworkOwner::Service(_)) => None,
         (NetworkOwner::Service(_), _) | (_, NetworkOwner::Service(_)) => {
@@ -102,7 +102,7 @@ fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
         {
             continue;
         }
-        let Some(why) = must_be_apart(outers, inners) else { continue };
+        let Some(why) = overlap_reason(outers, inners) else { continue };
         // The consumer's network is named first, as it is the one that the user can change.
         let ((own, owns), (other, others)) = if matches!(inners, NetworkOwner::Service(_)) {
             ((outer, outers), (inner, inners))
@@ -300,7 +300,7 @@ fn check_ip_types(
     for interface in endpoint.interfaces() {
         let Some(subnet) = vpc.subnets.get(&interface.subnet) else { continue };
         let id = || interface.subnet.clone();
-        if !subnet.takes(wanted) {
+        if !subnet.supports_endpoint(wanted) {
             let has = subnet.ip_address_type();
             findings.refuse(location.clone(), RuleError::SubnetIpAddressType { subnet: id(), wanted, has });
             continue;

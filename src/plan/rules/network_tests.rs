@@ -27,9 +27,9 @@ fn an_endpoint_in_a_region_that_the_service_supports_has_its_listeners_and_the_s
     };
     assert_eq!(ports("10.1.30.194"), BTreeSet::from([1024, 1025, 1026]));
     assert_eq!(ports("10.1.30.194"), ports("10.0.30.194"));
-    let gate = &snapshot.endpoints[&of::<VpceId>(WEST_ENDPOINT)];
+    let access = &snapshot.endpoints[&of::<VpceId>(WEST_ENDPOINT)];
     assert_eq!(
-        gate.regional_name.as_ref().expect("an endpoint of AWS has one").as_str(),
+        access.regional_name.as_ref().expect("an endpoint of AWS has one").as_str(),
         format!("{WEST_ENDPOINT}-ypwbxwll.{SERVICE}.us-east-1.vpce.amazonaws.com"),
         "the label is the service's region"
     );

@@ -68,7 +68,7 @@ pub fn may_disable_regional_mode(desired: &Desired, project: &ProjectId) -> Resu
         return Err(RuleError::Unknown { what: "project", id: project.to_string() });
     };
     let spread = spread(&Survey::of(desired), project);
-    if is_crowded(&spread) { Err(RuleError::RegionalModeInUse(spread)) } else { Ok(()) }
+    if needs_regional_mode(&spread) { Err(RuleError::RegionalModeInUse(spread)) } else { Ok(()) }
 }
 
 /// The number of a project's private endpoints in each region.
@@ -83,14 +83,14 @@ fn spread<'a>(survey: &Survey<'a>, project: &'a Project) -> Vec<(Region, usize)>
 }
 
 /// Whether there are several endpoints in one region and others elsewhere, which requires regional mode.
-fn is_crowded(spread: &[(Region, usize)]) -> bool {
+fn needs_regional_mode(spread: &[(Region, usize)]) -> bool {
     spread.len() > 1 && spread.iter().any(|(_, count)| *count > 1)
 }
 
 fn check_spread<'a>(survey: &Survey<'a>, project: &'a Project, findings: &mut Findings) {
     let spread = spread(survey, project);
     let at = || Location::Project(project.id.clone());
-    if !project.regionalized && is_crowded(&spread) {
+    if !project.regionalized && needs_regional_mode(&spread) {
         findings.refuse(at(), RuleError::EndpointSpread(spread.clone()));
     }
     if project.regionalized {
@@ -325,7 +325,7 @@ impl<'a> UsedAddresses<'a> {
                 Some(host) => format!("{}/{name} ({host})", cluster.name),
                 None => format!("{}/{name}", cluster.name),
             };
-            if is_nowhere(address) {
+            if is_unusable(address) {
                 findings.refuse(at.clone(), RuleError::NoAddress { what: target(), address });
             } else if self.endpoints.contains_key(&address.ip())
                 || self.wanted.contains(&address)
@@ -344,7 +344,7 @@ impl<'a> UsedAddresses<'a> {
         for node in &cluster.nodes {
             let Some(address) = node.public_address else { continue };
             let what = format!("{}/{}", cluster.name, node.name);
-            if is_nowhere(address) {
+            if is_unusable(address) {
                 findings.refuse(at.clone(), RuleError::NoAddress { what, address });
             } else if let Some(endpoint) = self.endpoints.get(&address.ip()) {
                 let by = format!("endpoint {endpoint}");
@@ -360,6 +360,6 @@ impl<'a> UsedAddresses<'a> {
 }
 
 /// Whether the address can't be used for connecting or binding.
-fn is_nowhere(address: SocketAddr) -> bool {
+fn is_unusable(address: SocketAddr) -> bool {
     address.ip().is_unspecified() || address.port() == 0
 }

@@ -12,7 +12,7 @@ use super::super::horizons::{private_hosts, private_member, public_member, strin
 use super::client_addresses::{ClientAddresses, client_of};
 use super::{CheckContext, CheckResult, why};
 use crate::model::{Cluster, ClusterKind, DnsName};
-use crate::plan::{Gate, Listener, PrivateStrings};
+use crate::plan::{Listener, ListenerAccess, PrivateStrings};
 
 /// Connections to a balanced port, enough to reach every `mongos`: with two, all 64 reach the same one with a
 /// probability of 2⁻⁶³.
@@ -221,13 +221,13 @@ fn private_paths(context: &CheckContext, cluster: &Cluster) -> Vec<ListenerPath>
     let listeners = context.snapshot.listeners.values().filter(|listener| is_of(listener, cluster));
     listeners
         .filter_map(|listener| {
-            let Gate::Endpoint(gate) = &listener.gate else { return None };
-            let through = |private: &&PrivateStrings| private.endpoints.iter().any(|(id, _)| *id == gate.id);
+            let ListenerAccess::Endpoint(access) = &listener.access else { return None };
+            let through = |private: &&PrivateStrings| private.endpoints.iter().any(|(id, _)| *id == access.id);
             let private = strings.private.iter().find(through)?;
-            let at = private.endpoints.iter().position(|(id, _)| *id == gate.id)?;
+            let at = private.endpoints.iter().position(|(id, _)| *id == access.id)?;
             let host = private_hosts(private).into_iter().nth(at)?;
             let expected = expected(context, cluster, listener, private)?;
-            let network = context.desired.vpcs.get(&gate.vpc).filter(|vpc| vpc.id.cloud().is_some());
+            let network = context.desired.vpcs.get(&access.vpc).filter(|vpc| vpc.id.cloud().is_some());
             let inside = network.and_then(|network| client_of(&network.cidrs, "network").ok());
             Some(ListenerPath { address: listener.address, host, expected, inside })
         })

@@ -22,7 +22,7 @@ use crate::model::Desired;
 use crate::plan::Snapshot;
 
 /// Time limit of one check. All of them together take some 100 ms.
-const CHECK_WITHIN: Duration = Duration::from_secs(30);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,10 +97,10 @@ pub(super) async fn own(context: &Arc<CheckContext>) -> Vec<Check> {
 /// Runs one check with a time limit, in its own task, so that a panic counts as a failed check.
 async fn one(name: &'static str, check: impl Future<Output = CheckResult> + Send + 'static) -> Check {
     let started = Instant::now();
-    let outcome = match timeout(CHECK_WITHIN, tokio::spawn(check)).await {
+    let outcome = match timeout(CHECK_TIMEOUT, tokio::spawn(check)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panicked)) => Err(format!("the check itself failed: {panicked}")),
-        Err(_) => Err(format!("timed out after {} s", CHECK_WITHIN.as_secs())),
+        Err(_) => Err(format!("timed out after {} s", CHECK_TIMEOUT.as_secs())),
     };
     Check { name, outcome, took: started.elapsed() }
 }

@@ -13,7 +13,7 @@ use super::super::horizons::{listed, private_hosts, txt_options};
 use super::client_addresses::ClientAddresses;
 use super::{CheckContext, CheckResult};
 use crate::model::{AppEndpointKind, DnsName, IpFamily};
-use crate::plan::EndpointGate;
+use crate::plan::EndpointAccess;
 
 /// Queries to one server from one source address.
 struct Resolver {
@@ -73,9 +73,9 @@ impl Resolver {
     /// name has one address. Outside AWS the host itself has the address (A30).
     ///
     /// Expects records of the families that the endpoint has in DNS.
-    async fn expect_endpoint(&self, host: &DnsName, gate: &EndpointGate, in_dns: &[IpAddr]) -> Result<(), String> {
-        let Some(regional) = gate.regional_name.as_ref().map(ToString::to_string) else {
-            let own = gate.addresses.iter().map(|at| (host.to_string(), DnsData::Address(at.ip))).collect();
+    async fn expect_endpoint(&self, host: &DnsName, access: &EndpointAccess, in_dns: &[IpAddr]) -> Result<(), String> {
+        let Some(regional) = access.regional_name.as_ref().map(ToString::to_string) else {
+            let own = access.addresses.iter().map(|at| (host.to_string(), DnsData::Address(at.ip))).collect();
             return self.expect(host.as_str(), RecordType::A, own).await;
         };
         let alias = (host.to_string(), DnsData::Cname(regional.clone()));
@@ -83,7 +83,7 @@ impl Resolver {
         let Some((label, rest)) = regional.split_once('.') else { return Ok(()) };
         for (kind, family) in [(RecordType::A, IpFamily::Ipv4), (RecordType::AAAA, IpFamily::Ipv6)] {
             let answered = || {
-                let addresses = gate.addresses.iter();
+                let addresses = access.addresses.iter();
                 addresses.filter(|at| IpFamily::of(at.ip) == family && in_dns.contains(&at.ip))
             };
             let addresses = answered().map(|at| (regional.clone(), DnsData::Address(at.ip)));
@@ -111,12 +111,12 @@ pub(super) async fn answers(context: Arc<CheckContext>, transport: Transport) ->
             for private in &strings.private {
                 resolver.expect_seeds(&private.srv_connection_string, &private.connection_string).await?;
                 for (host, (endpoint, _)) in private_hosts(private).iter().zip(&private.endpoints) {
-                    let gate = context.snapshot.endpoints.get(endpoint);
-                    let gate = gate.ok_or_else(|| format!("there is no endpoint {endpoint}"))?;
+                    let access = context.snapshot.endpoints.get(endpoint);
+                    let access = access.ok_or_else(|| format!("there is no endpoint {endpoint}"))?;
                     let zones = context.snapshot.zones.iter().flat_map(|zone| &zone.addresses);
                     let own = zones.filter(|address| address.endpoint == *endpoint && address.in_dns);
                     let in_dns: Vec<IpAddr> = own.map(|address| address.ip).collect();
-                    resolver.expect_endpoint(host, gate, &in_dns).await?;
+                    resolver.expect_endpoint(host, access, &in_dns).await?;
                     names += 1;
                 }
             }

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use super::super::client::connect;
 use super::client_addresses::ClientAddresses;
 use super::{CheckContext, CheckResult};
-use crate::plan::{AppListenerKind, Gate};
+use crate::plan::{AppListenerKind, ListenerAccess};
 
 /// How long to wait for a response before a connection counts as refused. Admitted clients get a response within a few
 /// milliseconds; the metrics check compares the number of refusals, which reveals late admissions.
@@ -44,7 +44,7 @@ pub(super) async fn one_way(context: Arc<CheckContext>, clients: Arc<ClientAddre
 pub(super) async fn origin(context: Arc<CheckContext>, clients: Arc<ClientAddresses>) -> CheckResult {
     let listeners = context.snapshot.listeners.values();
     let (private, public): (Vec<_>, Vec<_>) =
-        listeners.partition(|listener| matches!(listener.gate, Gate::Endpoint(_)));
+        listeners.partition(|listener| matches!(listener.access, ListenerAccess::Endpoint(_)));
     let listeners = context
         .snapshot
         .apps

@@ -6,7 +6,7 @@ use super::super::client::http::get;
 use super::super::unhealthy;
 use super::{CheckContext, CheckResult};
 use crate::model::Refusal;
-use crate::plan::Gate;
+use crate::plan::ListenerAccess;
 
 /// Every target passed its health checks.
 pub(super) async fn targets(context: Arc<CheckContext>) -> CheckResult {
@@ -32,7 +32,8 @@ pub(super) async fn metrics(context: Arc<CheckContext>) -> CheckResult {
         }
     }
     let all = context.snapshot.listeners.len();
-    let private = context.snapshot.listeners.values().filter(|of| matches!(of.gate, Gate::Endpoint(_))).count();
+    let private =
+        context.snapshot.listeners.values().filter(|of| matches!(of.access, ListenerAccess::Endpoint(_))).count();
     for (reason, tried) in [(Refusal::OneWay, all), (Refusal::Origin, private), (Refusal::AccessList, all - private)] {
         let refused = sum(&page, "plgw_refused_flows_total", &format!("reason=\"{}\"", reason.label()));
         if refused < tried as f64 {

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 
 /// Receive buffer; larger than the 512 bytes that are allowed without EDNS.
-const LARGEST_DATAGRAM: usize = 4096;
+const MAX_DATAGRAM: usize = 4096;
 
 /// The transport of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ async fn over_udp(source: Option<IpAddr>, server: SocketAddr, question: &[u8]) -
     let socket = UdpSocket::bind(SocketAddr::new(source, 0)).await?;
     socket.connect(server).await?;
     socket.send(question).await?;
-    let mut reply = vec![0; LARGEST_DATAGRAM];
+    let mut reply = vec![0; MAX_DATAGRAM];
     let length = socket.recv(&mut reply).await?;
     reply.truncate(length);
     Ok(reply)

@@ -18,7 +18,7 @@ const HEADER: usize = 16;
 /// Header, flags and the kind of the one section.
 const BEFORE_BODY: usize = HEADER + 4 + 1;
 /// Longest message from a server.
-const LONGEST: usize = 48_000_000;
+const MAX_MESSAGE_SIZE: usize = 48_000_000;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +87,8 @@ impl MongoClient {
         let mut header = [0; HEADER];
         self.stream.read_exact(&mut header).await?;
         let field = |at: usize| i32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        let length = usize::try_from(field(0)).ok().filter(|length| (BEFORE_BODY + 5..=LONGEST).contains(length));
+        let length =
+            usize::try_from(field(0)).ok().filter(|length| (BEFORE_BODY + 5..=MAX_MESSAGE_SIZE).contains(length));
         let length = length.ok_or_else(|| MongoError::Reply(format!("it announces {} bytes", field(0))))?;
         if (field(8), field(12)) != (self.requests, OP_MSG) {
             return Err(MongoError::Reply(format!("operation {} in answer to request {}", field(12), field(8))));

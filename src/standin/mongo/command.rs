@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use super::election::MemberRole;
 use super::error::{CommandError, CommandResult};
-use super::member::{Member, MemberState, copies};
-use super::node::{Node, Role};
+use super::member::{SetMember, SetMemberState, replica_count};
+use super::node::{Role, StandInNode};
 use super::order::integer;
 use super::{catalog, crud, diagnostics};
 use crate::model::{DnsName, VpceId};
@@ -34,14 +34,14 @@ pub(super) struct ClientInfo {
 
 /// A command that is being run.
 pub(super) struct CommandCall<'a> {
-    pub(super) node: &'a Node,
+    pub(super) node: &'a StandInNode,
     pub(super) client: &'a ClientInfo,
     pub(super) name: &'a str,
     pub(super) body: &'a Document,
 }
 
 /// Runs any command but `hello`.
-pub(super) async fn run(node: &Node, client: &ClientInfo, body: &Document) -> Document {
+pub(super) async fn run(node: &StandInNode, client: &ClientInfo, body: &Document) -> Document {
     node.store.counters.commands.fetch_add(1, Ordering::Relaxed);
     let name = body.keys().next().map_or("", String::as_str);
     let call = CommandCall { node, client, name, body };
@@ -208,7 +208,7 @@ impl CommandCall<'_> {
             return Err(CommandError::new(10107, "NotWritablePrimary", "not primary").with(extra));
         }
         match retryable {
-            Some((session, number)) => self.node.store.once(session, number, || run(self)),
+            Some((session, number)) => self.node.store.run_once(session, number, || run(self)),
             None => run(self),
         }
     }
@@ -284,11 +284,11 @@ impl CommandCall<'_> {
 }
 
 /// Waits until `wanted` members have the writes of `member`; false if it stops being primary first.
-async fn replicated(member: &Member, wanted: usize, mut states: watch::Receiver<MemberState>) -> bool {
+async fn replicated(member: &SetMember, wanted: usize, mut states: watch::Receiver<SetMemberState>) -> bool {
     let mut links = member.set.links.subscribe();
     tokio::select! {
         biased;
-        copied = async { links.wait_for(|links| copies(links, member.index) >= wanted).await.is_ok() } => copied,
+        copied = async { links.wait_for(|links| replica_count(links, member.index) >= wanted).await.is_ok() } => copied,
         _ = async { states.wait_for(|state| state.role != MemberRole::Primary).await.is_ok() } => false,
     }
 }

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::command::{ClientInfo, CommandCall};
 use super::election::MemberRole;
 use super::error::{CommandError, CommandResult};
-use super::member::Member;
-use super::node::{Node, Role};
+use super::member::SetMember;
+use super::node::{Role, StandInNode};
 use super::{MAX_DOCUMENT, VERSION, VERSION_PARTS, WIRE_VERSION};
 use crate::standin::NAME;
 
@@ -83,7 +83,7 @@ pub(super) fn connection_status() -> Document {
     doc! { "authInfo": { "authenticatedUsers": none.clone(), "authenticatedUserRoles": none }, "ok": 1.0 }
 }
 
-pub(super) fn command_line(node: &Node) -> Document {
+pub(super) fn command_line(node: &StandInNode) -> Document {
     let mut parsed = doc! { "net": { "bindIp": node.name() } };
     if let Role::Member(member) = &node.role {
         parsed.insert("replication", doc! { "replSet": &member.set.name });
@@ -181,7 +181,7 @@ pub(super) fn optime(time: DateTime, term: i64) -> Document {
     doc! { "ts": Timestamp { time: seconds, increment: 1 }, "t": term }
 }
 
-fn member(node: &Node) -> Result<&Member, CommandError> {
+fn member(node: &StandInNode) -> Result<&SetMember, CommandError> {
     match &node.role {
         Role::Member(member) => Ok(member),
         Role::Mongos => {

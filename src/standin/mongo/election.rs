@@ -55,11 +55,11 @@ pub(super) struct Heartbeat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ElectionStep {
     /// Request votes; `dry_run`: first ask whether the members would vote for it.
-    Stand { dry_run: bool },
+    RequestVotes { dry_run: bool },
     /// Become a secondary.
     FinishStepDown,
     /// Become primary.
-    TakeOver,
+    BecomePrimary,
 }
 
 /// The state of one member, kept across restarts, as a server stores its vote on disk.
@@ -75,7 +75,7 @@ pub(super) struct Election {
     /// When each member was last in contact.
     contacts: Vec<Option<Instant>>,
     /// When it becomes a candidate, unless a heartbeat from the primary arrives first.
-    stands_at: Instant,
+    candidate_at: Instant,
     /// A primary that steps down asked it to become a candidate: no dry run.
     handed_over: bool,
     /// It is not a candidate before.
@@ -94,7 +94,7 @@ impl Election {
             role,
             primary: Some(0),
             contacts: vec![Some(now); count],
-            stands_at: now,
+            candidate_at: now,
             handed_over: false,
             frozen_until: None,
         };
@@ -148,7 +148,7 @@ impl Election {
     pub(super) fn receive(&mut self, heartbeat: Heartbeat, now: Instant) {
         let Some(contact) = self.contacts.get_mut(heartbeat.from) else { return };
         *contact = Some(now);
-        self.learn(heartbeat.term);
+        self.observe_term(heartbeat.term);
         if heartbeat.term < self.term {
             return;
         }
@@ -169,14 +169,14 @@ impl Election {
         if term < self.term || term <= self.voted_in {
             return false;
         }
-        self.learn(term);
+        self.observe_term(term);
         self.voted_in = term;
         self.postpone(now);
         true
     }
 
     /// Processes another member's term; a higher one makes a primary step down.
-    pub(super) fn learn(&mut self, term: i64) {
+    pub(super) fn observe_term(&mut self, term: i64) {
         if term <= self.term {
             return;
         }
@@ -195,20 +195,20 @@ impl Election {
             (0..self.contacts.len()).filter(|member| self.is_up(*member, now)).count() >= self.majority();
         match self.role {
             MemberRole::SteppingDown => Some(ElectionStep::FinishStepDown),
-            MemberRole::Elected => Some(ElectionStep::TakeOver),
+            MemberRole::Elected => Some(ElectionStep::BecomePrimary),
             MemberRole::Primary if !sees_majority => {
                 self.role = MemberRole::SteppingDown;
                 Some(ElectionStep::FinishStepDown)
             }
-            MemberRole::Secondary if now >= self.stands_at && sees_majority && !self.is_frozen(now) => {
-                Some(ElectionStep::Stand { dry_run: !std::mem::take(&mut self.handed_over) })
+            MemberRole::Secondary if now >= self.candidate_at && sees_majority && !self.is_frozen(now) => {
+                Some(ElectionStep::RequestVotes { dry_run: !std::mem::take(&mut self.handed_over) })
             }
             MemberRole::Primary | MemberRole::Secondary => None,
         }
     }
 
     /// Becomes a candidate in the next term and votes for itself; returns that term.
-    pub(super) fn stand(&mut self, now: Instant) -> i64 {
+    pub(super) fn become_candidate(&mut self, now: Instant) -> i64 {
         self.term += 1;
         self.voted_in = self.term;
         self.primary = None;
@@ -226,11 +226,11 @@ impl Election {
     /// The election was not won: postpones the next attempt.
     pub(super) fn postpone(&mut self, now: Instant) {
         let chance = f64::from(RandomState::new().build_hasher().finish() as u16) / f64::from(u16::MAX);
-        self.stands_at = now + self.timing.election_timeout.mul_f64(1.0 + 0.15 * chance);
+        self.candidate_at = now + self.timing.election_timeout.mul_f64(1.0 + 0.15 * chance);
     }
 
     /// From elected to primary.
-    pub(super) fn take_over(&mut self) {
+    pub(super) fn become_primary(&mut self) {
         if self.role == MemberRole::Elected {
             self.role = MemberRole::Primary;
         }
@@ -266,7 +266,7 @@ impl Election {
 
     /// Becomes a candidate at once, as the primary hands over.
     pub(super) fn hand_over(&mut self, now: Instant) {
-        self.stands_at = now;
+        self.candidate_at = now;
         self.handed_over = true;
     }
 
@@ -331,19 +331,19 @@ mod tests {
 
         fn act(&mut self, member: usize) {
             match self.members[member].due(self.now) {
-                Some(ElectionStep::Stand { dry_run }) => {
+                Some(ElectionStep::RequestVotes { dry_run }) => {
                     let term = self.members[member].term();
                     if dry_run && !self.votes(member, term, true) {
                         self.members[member].postpone(self.now);
                         return;
                     }
-                    let term = self.members[member].stand(self.now);
+                    let term = self.members[member].become_candidate(self.now);
                     if self.votes(member, term, false) {
                         self.members[member].won(term);
                     }
                 }
-                Some(ElectionStep::TakeOver) => {
-                    self.members[member].take_over();
+                Some(ElectionStep::BecomePrimary) => {
+                    self.members[member].become_primary();
                     self.heartbeats();
                 }
                 Some(ElectionStep::FinishStepDown) => self.members[member].stepped_down(self.now),

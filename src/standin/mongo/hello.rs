@@ -12,12 +12,12 @@ use super::command::ClientInfo;
 use super::diagnostics::{limits, optime};
 use super::election::MemberRole;
 use super::error::CommandError;
-use super::member::{Member, MemberState};
-use super::node::{Node, Role};
+use super::member::{SetMember, SetMemberState};
+use super::node::{Role, StandInNode};
 use super::order::integer;
 
 /// Maximum wait that a client may request.
-const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+const MAX_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// A `hello` under any of its names.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,7 +79,7 @@ impl Hello {
                 let wait = integer(wait)
                     .and_then(|wait| u64::try_from(wait).ok())
                     .ok_or_else(|| location(31373, "Location31373", "maxAwaitTimeMS must be a non-negative integer"))?;
-                Some(HelloWait { process, counter, longest: Duration::from_millis(wait).min(LONGEST_WAIT) })
+                Some(HelloWait { process, counter, longest: Duration::from_millis(wait).min(MAX_WAIT) })
             }
         };
         let flag = |field: &str| body.get_bool(field).unwrap_or(false);
@@ -92,7 +92,7 @@ impl Hello {
     }
 
     /// The same command, for a client that now knows the state `counter`.
-    pub(super) fn with_known_state(&self, node: &Node, counter: i64) -> Self {
+    pub(super) fn with_known_state(&self, node: &StandInNode, counter: i64) -> Self {
         let awaits = self.awaits.map(|awaits| HelloWait { process: node.process, counter, ..awaits });
         Self { awaits, ..self.clone() }
     }
@@ -100,7 +100,7 @@ impl Hello {
     /// Why a connection through an endpoint to a load-balanced port is refused: a driver without `loadBalanced=true` takes
     /// the routers behind the port for one server. (LoadBalancerSupportMismatch; servers with SERVER-99834 accept it.)
     /// The public path to the same port, which has no endpoint in its PROXY header, is for standard strings.
-    pub(super) fn refused_by_load_balancing(&self, node: &Node, client: &ClientInfo) -> Option<CommandError> {
+    pub(super) fn refused_by_load_balancing(&self, node: &StandInNode, client: &ClientInfo) -> Option<CommandError> {
         let refused = client.vpce.is_some() && !client.load_balanced && matches!(node.role, Role::Mongos);
         refused.then(|| {
             let message = "The server is being accessed through a load balancer, but this driver does not have load \
@@ -110,7 +110,7 @@ impl Hello {
     }
 
     /// The reply, from the member's `state`.
-    pub(super) fn reply(&self, node: &Node, client: &ClientInfo, state: &MemberState) -> Document {
+    pub(super) fn reply(&self, node: &StandInNode, client: &ClientInfo, state: &SetMemberState) -> Document {
         let mut reply = doc! {};
         if self.hello_ok {
             reply.insert("helloOk", true);
@@ -140,7 +140,7 @@ impl Hello {
 
 impl HelloWait {
     /// Whether the client's known state is the current one, `counter`, so that it waits.
-    pub(super) fn is_current(&self, node: &Node, counter: i64) -> Result<bool, CommandError> {
+    pub(super) fn is_current(&self, node: &StandInNode, counter: i64) -> Result<bool, CommandError> {
         if self.process == node.process && self.counter > counter {
             let message = format!(
                 "Received a topology version with counter: {} which is greater than the server topology version \
@@ -153,7 +153,7 @@ impl HelloWait {
     }
 }
 
-fn member(node: &Node, member: &Member, client: &ClientInfo, state: &MemberState) -> Document {
+fn member(node: &StandInNode, member: &SetMember, client: &ClientInfo, state: &SetMemberState) -> Document {
     let hosts = state.horizons.hosts(&member.set.nodes, client.sni.as_ref());
     let last_write = node.store.data().last_write();
     let mut fields = doc! {

@@ -27,7 +27,7 @@ use super::wire::{self, Form};
 /// How long a member stays in a transitional state, so that clients see it.
 const PHASE: Duration = Duration::from_millis(30);
 /// Checks of the election state per election time-out.
-const LOOKS: u32 = 40;
+const CHECKS_PER_TIMEOUT: u32 = 40;
 /// `replSetStepDown` without a number.
 const STEP_DOWN: Duration = Duration::from_secs(60);
 /// `secondaryCatchUpPeriodSecs` where it is not given.
@@ -68,13 +68,13 @@ fn reaches(links: &[Link], from: usize, to: usize) -> Option<SocketAddr> {
 }
 
 /// How many members have the writes of `member`, itself included.
-pub(super) fn copies(links: &[Link], member: usize) -> usize {
+pub(super) fn replica_count(links: &[Link], member: usize) -> usize {
     1 + (0..links.len()).filter(|other| *other != member && reaches(links, member, *other).is_some()).count()
 }
 
 /// A member's state, as `hello` reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct MemberState {
+pub(super) struct SetMemberState {
     /// The counter of `topologyVersion`, incremented with every change that is visible to clients.
     pub(super) counter: i64,
     pub(super) term: i64,
@@ -86,21 +86,21 @@ pub(super) struct MemberState {
 
 /// One run of a member.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct SetMember {
     pub(super) set: Arc<SetState>,
     pub(super) index: usize,
     /// Outlives this run.
     election: Arc<Mutex<Election>>,
-    state: watch::Sender<MemberState>,
+    state: watch::Sender<SetMemberState>,
     /// Notifies `act` of a change.
     changed: Notify,
     /// Notifies the heartbeat senders of a change.
     announced: Notify,
 }
 
-impl Member {
+impl SetMember {
     pub(super) fn new(set: Arc<SetState>, index: usize, election: Arc<Mutex<Election>>, horizons: Horizons) -> Self {
-        let state = watch::Sender::new(MemberState { horizons, ..MemberState::default() });
+        let state = watch::Sender::new(SetMemberState { horizons, ..SetMemberState::default() });
         let member = Self { set, index, election, state, changed: Notify::new(), announced: Notify::new() };
         member.with(|_| ());
         member.state.send_modify(|state| state.counter = 1);
@@ -108,7 +108,7 @@ impl Member {
     }
 
     /// Its state as it changes.
-    pub(super) fn states(&self) -> watch::Receiver<MemberState> {
+    pub(super) fn states(&self) -> watch::Receiver<SetMemberState> {
         self.state.subscribe()
     }
 
@@ -164,7 +164,7 @@ impl Member {
 
     /// Carries out the actions that the election state requires.
     async fn act(&self) {
-        let mut look = interval(self.set.timing.election_timeout / LOOKS);
+        let mut look = interval(self.set.timing.election_timeout / CHECKS_PER_TIMEOUT);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -177,33 +177,33 @@ impl Member {
                     sleep(PHASE).await;
                     self.with(|election| election.stepped_down(Instant::now()));
                 }
-                Some(ElectionStep::TakeOver) => {
+                Some(ElectionStep::BecomePrimary) => {
                     sleep(PHASE).await;
                     // The new primary's config, with its term.
                     self.state.send_modify(|state| state.counter += 1);
                     sleep(PHASE).await;
                     self.set.store.of(self.index).elected();
-                    self.with(Election::take_over);
+                    self.with(Election::become_primary);
                 }
-                Some(ElectionStep::Stand { dry_run }) => self.stand(dry_run).await,
+                Some(ElectionStep::RequestVotes { dry_run }) => self.become_candidate(dry_run).await,
             }
         }
     }
 
-    async fn stand(&self, dry_run: bool) {
-        if dry_run && !self.wins(self.with(|election| election.term()), true).await {
+    async fn become_candidate(&self, dry_run: bool) {
+        if dry_run && !self.wins_election(self.with(|election| election.term()), true).await {
             self.with(|election| election.postpone(Instant::now()));
             return;
         }
-        let term = self.with(|election| election.stand(Instant::now()));
-        if self.wins(term, false).await {
+        let term = self.with(|election| election.become_candidate(Instant::now()));
+        if self.wins_election(term, false).await {
             self.with(|election| election.won(term));
             tracing::info!(set = self.set.name, member = self.index, term, "stand-in member elected primary");
         }
     }
 
     /// Whether a majority votes for this member.
-    async fn wins(&self, term: i64, dry_run: bool) -> bool {
+    async fn wins_election(&self, term: i64, dry_run: bool) -> bool {
         let request = doc! { "replSetRequestVotes": 1, "term": term, "dryRun": dry_run };
         let peers = (0..self.set.nodes.len()).filter(|peer| *peer != self.index);
         let mut answers: FuturesUnordered<_> = peers.map(|peer| self.ask(peer, request.clone())).collect();
@@ -214,7 +214,7 @@ impl Member {
             let Some(answer) = answer else { continue };
             votes += usize::from(answer.get_bool("voteGranted").unwrap_or(false));
             let term = answer.get_i64("term").unwrap_or_default();
-            self.with(|election| election.learn(term));
+            self.with(|election| election.observe_term(term));
         }
         votes >= needed
     }
@@ -279,7 +279,8 @@ impl Member {
         let majority = self.with(|election| election.majority());
         // A set of one has no member to hand over to.
         let needed = majority.max(2);
-        let caught_up = timeout(catch_up, links.wait_for(|links| copies(links, self.index) >= needed)).await.is_ok();
+        let caught_up =
+            timeout(catch_up, links.wait_for(|links| replica_count(links, self.index) >= needed)).await.is_ok();
         if !caught_up && !force {
             let message = "No electable secondaries caught up in time, so the primary does not step down";
             return Err(CommandError::new(262, "ExceededTimeLimit", message));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use super::member::MemberState;
-use super::node::{Node, Port, Role};
+use super::member::SetMemberState;
+use super::node::{Port, Role, StandInNode};
 use super::store::{StandInCounts, Store};
 use crate::standin::StandinError;
 use crate::standin::server::Server;
@@ -37,7 +37,7 @@ pub struct Mongos {
     addresses: Vec<MongosAddresses>,
     servers: Vec<Server>,
     /// Kept open so that a `hello` that waits for a change keeps waiting.
-    _state: watch::Sender<MemberState>,
+    _state: watch::Sender<SetMemberState>,
 }
 
 impl Mongos {
@@ -48,10 +48,10 @@ impl Mongos {
     /// [`StandinError::Bind`] for the first address that is not available; nothing is left running.
     pub async fn start(spec: MongosSpec) -> Result<Self, StandinError> {
         let store = Store::default();
-        let state = watch::Sender::new(MemberState::default());
+        let state = watch::Sender::new(SetMemberState::default());
         let (mut addresses, mut servers) = (Vec::new(), Vec::new());
         for (index, wanted) in spec.nodes.iter().enumerate() {
-            let node = Arc::new(Node::new(Role::Mongos, store.clone(), state.subscribe()));
+            let node = Arc::new(StandInNode::new(Role::Mongos, store.clone(), state.subscribe()));
             let mut bound = MongosAddresses::default();
             for (address, proxied) in [(wanted.direct, false), (wanted.load_balanced, true)] {
                 let Some(address) = address else {

@@ -20,7 +20,7 @@ use super::command::{self, ClientInfo};
 use super::election::MemberRole;
 use super::error::CommandError;
 use super::hello::{self, Hello};
-use super::member::{Member, MemberState};
+use super::member::{SetMember, SetMemberState};
 use super::proxied::{NoHeader, take_header};
 use super::store::{Counters, Store};
 use super::wire::{self, Form, Request, WireError};
@@ -31,13 +31,13 @@ const GREETING_LIMIT: Duration = Duration::from_secs(10);
 
 /// A `mongod` or `mongos`.
 #[derive(Debug)]
-pub(super) struct Node {
+pub(super) struct StandInNode {
     /// What it is.
     pub(super) role: Role,
     /// The process id in `topologyVersion`, and the service id behind a load balancer.
     pub(super) process: ObjectId,
     /// The member's state; a `mongos` has one that never changes.
-    pub(super) state: watch::Receiver<MemberState>,
+    pub(super) state: watch::Receiver<SetMemberState>,
     /// Its data, which it shares with the others.
     pub(super) store: Store,
     /// Its own cursors.
@@ -54,7 +54,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) enum Role {
     /// A member of a replica set.
-    Member(Arc<Member>),
+    Member(Arc<SetMember>),
     /// A router of a sharded cluster.
     Mongos,
 }
@@ -92,8 +92,8 @@ trait Stream: AsyncRead + AsyncWrite + Send {}
 impl<T: AsyncRead + AsyncWrite + Send> Stream for T {}
 type Wire = BufReader<Pin<Box<dyn Stream>>>;
 
-impl Node {
-    pub(super) fn new(role: Role, store: Store, state: watch::Receiver<MemberState>) -> Self {
+impl StandInNode {
+    pub(super) fn new(role: Role, store: Store, state: watch::Receiver<SetMemberState>) -> Self {
         Self {
             role,
             process: ObjectId::new(),
@@ -126,9 +126,9 @@ impl Node {
 
     /// Serves one connection to its end. A protocol violation closes only this connection.
     pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, port: Port) {
-        let open = OpenConnection::new(&self);
+        let open = ConnectionGuard::new(&self);
         // Closing without sending a byte is not an error, as health checks do it.
-        if let Err(closed) = self.greet_and_converse(stream, peer, port, open.number).await {
+        if let Err(closed) = self.handshake_and_serve(stream, peer, port, open.number).await {
             tracing::debug!(
                 peer = %peer,
                 node = %self.name(),
@@ -139,7 +139,7 @@ impl Node {
         self.cursors.disconnect(open.number);
     }
 
-    async fn greet_and_converse(
+    async fn handshake_and_serve(
         &self,
         mut stream: TcpStream,
         peer: SocketAddr,
@@ -164,10 +164,10 @@ impl Node {
                 Box::pin(stream)
             }
         };
-        self.converse(BufReader::new(stream), client).await
+        self.serve_commands(BufReader::new(stream), client).await
     }
 
-    async fn converse(&self, mut wire: Wire, mut client: ClientInfo) -> Result<(), Closed> {
+    async fn serve_commands(&self, mut wire: Wire, mut client: ClientInfo) -> Result<(), Closed> {
         let mut ids = 0..;
         let mut next_id = move || ids.next().unwrap_or(0);
         let mut first = true;
@@ -299,19 +299,19 @@ async fn send(
 }
 
 /// Counts a connection while it is open.
-struct OpenConnection<'a> {
-    node: &'a Node,
+struct ConnectionGuard<'a> {
+    node: &'a StandInNode,
     number: i32,
 }
 
-impl<'a> OpenConnection<'a> {
-    fn new(node: &'a Node) -> Self {
+impl<'a> ConnectionGuard<'a> {
+    fn new(node: &'a StandInNode) -> Self {
         node.open_connections.fetch_add(1, Ordering::Relaxed);
         Self { node, number: node.connections.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 }
 
-impl Drop for OpenConnection<'_> {
+impl Drop for ConnectionGuard<'_> {
     fn drop(&mut self) {
         self.node.open_connections.fetch_sub(1, Ordering::Relaxed);
     }

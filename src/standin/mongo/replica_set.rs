@@ -11,8 +11,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::election::{Election, MemberRole, Timing};
 use super::horizon::Horizons;
-use super::member::{Link, Member, SetState};
-use super::node::{Node, Port, Role};
+use super::member::{Link, SetMember, SetState};
+use super::node::{Port, Role, StandInNode};
 use super::store::{StandInCounts, Store};
 use crate::model::StandInState;
 use crate::standin::StandinError;
@@ -52,7 +52,7 @@ pub struct ReplicaSet {
 /// A member that runs.
 #[derive(Debug)]
 struct RunningMember {
-    member: Arc<Member>,
+    member: Arc<SetMember>,
     clients: Server,
     peers: Server,
     _work: AbortOnDropHandle<()>,
@@ -233,7 +233,7 @@ impl ReplicaSet {
     async fn run(&self, index: usize, socket: BoundSocket) -> Result<(), StandinError> {
         let mut horizons = self.horizons.clone();
         let now = horizons.borrow_and_update().clone();
-        let member = Arc::new(Member::new(self.set.clone(), index, self.elections[index].clone(), now));
+        let member = Arc::new(SetMember::new(self.set.clone(), index, self.elections[index].clone(), now));
         let peers = {
             let member = member.clone();
             let any_port = SocketAddr::new(self.set.nodes[index].ip(), 0);
@@ -241,7 +241,7 @@ impl ReplicaSet {
             Server::start(&what, any_port, move |stream, _| member.clone().answer(stream)).await?
         };
         self.set.links.send_modify(|links| links[index].address = Some(peers.address()));
-        let node = Arc::new(Node::new(Role::Member(member.clone()), self.set.store.of(index), member.states()));
+        let node = Arc::new(StandInNode::new(Role::Member(member.clone()), self.set.store.of(index), member.states()));
         let port = self.port.clone();
         let clients = socket.serve(move |stream, peer| node.clone().serve(stream, peer, port.clone()));
         let (working, follower) = (member.clone(), member.clone());

@@ -180,7 +180,7 @@ impl Store {
     /// Runs a retryable write once: the same number in the same session gets the first run's reply.
     ///
     /// A driver repeats a write whose reply it did not get, as when the connection was reset on the way.
-    pub(super) fn once(&self, session: &[u8], number: i64, write: impl FnOnce() -> CommandResult) -> CommandResult {
+    pub(super) fn run_once(&self, session: &[u8], number: i64, write: impl FnOnce() -> CommandResult) -> CommandResult {
         let mut copies = self.retries();
         let retries = copies.of_mut(self.member);
         if let Some((last, reply, _)) = retries.get(session) {
@@ -515,14 +515,14 @@ mod tests {
         let store = Store::default();
         let mut runs = 0;
         for number in [1, 1, 2, 2] {
-            let reply = store.once(b"session", number, || {
+            let reply = store.run_once(b"session", number, || {
                 runs += 1;
                 Ok(doc! { "n": runs })
             });
             assert_eq!(reply, Ok(doc! { "n": number as i32 }));
         }
-        assert_eq!(store.once(b"session", 1, || Ok(doc! {})).unwrap_err().code(), 225);
+        assert_eq!(store.run_once(b"session", 1, || Ok(doc! {})).unwrap_err().code(), 225);
         store.end_session(b"session");
-        assert_eq!(store.once(b"session", 1, || Ok(doc! {})), Ok(doc! {}));
+        assert_eq!(store.run_once(b"session", 1, || Ok(doc! {})), Ok(doc! {}));
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use plgw::appservices::{AppFront, AppFrontParts, AppOptions, CertificateSource, Certificates};
+use plgw::appservices::{AppFrontEnd, AppFrontEndParts, AppOptions, CertificateSource, Certificates};
 use plgw::config::quickstart;
 use plgw::limits::{Connections, Shares};
 use plgw::model::{App, Desired};
@@ -33,7 +33,7 @@ pub(super) const SYNC: &str = "127.0.30.196";
 pub(super) const PUBLIC: &str = "127.9.0.10";
 
 pub(super) struct Lab {
-    pub(super) front: AppFront,
+    pub(super) front: AppFrontEnd,
     pub(super) port: u16,
     pub(super) ca: Arc<LabCa>,
     pub(super) registry: Registry,
@@ -83,9 +83,9 @@ impl Lab {
         let options = AppOptions { workers: 1, ..options };
         // Not watched: a front end that breaks fails its test.
         let (losses, _) = tokio::sync::mpsc::unbounded_channel();
-        let front = AppFront::start(
+        let front = AppFrontEnd::start(
             options,
-            AppFrontParts {
+            AppFrontEndParts {
                 snapshots: receiver,
                 certificates,
                 lab_ca: Some(ca.certificate()),

@@ -37,7 +37,7 @@ const END_TIMEOUT: Duration = Duration::from_millis(100);
 /// Why the HTTP front end cannot start or cannot apply a snapshot.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum FrontError {
+pub enum FrontEndError {
     /// A certificate cannot be read or issued.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -61,7 +61,7 @@ pub enum FrontError {
 /// addresses in three steps: [`bind`](Self::bind), [`open`](Self::open), and, once the snapshot is published,
 /// [`retire`](Self::retire).
 #[derive(Debug)]
-pub struct AppFront {
+pub struct AppFrontEnd {
     options: AppOptions,
     certificates: Arc<Certificates>,
     workers: Vec<mpsc::UnboundedSender<OpenSockets>>,
@@ -73,7 +73,7 @@ pub struct AppFront {
 }
 
 /// What the HTTP front end shares with the rest of the process.
-pub struct AppFrontParts<'a> {
+pub struct AppFrontEndParts<'a> {
     /// The published snapshots.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// The certificates of the listeners.
@@ -101,14 +101,14 @@ struct OpenListener {
 #[derive(Debug)]
 pub struct BoundListeners(BTreeMap<SocketAddr, (Vec<Socket>, Arc<ServerConfig>)>);
 
-impl AppFront {
+impl AppFrontEnd {
     /// Starts the threads, without binding any address.
     ///
     /// # Errors
     ///
-    /// [`FrontError`] when a thread cannot be started or a CA file cannot be read.
-    pub fn start(options: AppOptions, parts: AppFrontParts<'_>) -> Result<Self, FrontError> {
-        let AppFrontParts { snapshots, certificates, lab_ca, held, refusals, recorder, losses } = parts;
+    /// [`FrontEndError`] when a thread cannot be started or a CA file cannot be read.
+    pub fn start(options: AppOptions, parts: AppFrontEndParts<'_>) -> Result<Self, FrontEndError> {
+        let AppFrontEndParts { snapshots, certificates, lab_ca, held, refusals, recorder, losses } = parts;
         metrics::describe(recorder.as_ref());
         let open = TaskTracker::new();
         let websockets = Arc::new(WebSockets::default());
@@ -147,8 +147,8 @@ impl AppFront {
                 }
             };
             let thread = std::thread::Builder::new().name(format!("plgw-apps-{index}")).spawn(work);
-            let thread = thread.map_err(FrontError::Thread)?;
-            starting.recv().map_err(io::Error::other).flatten().map_err(FrontError::Thread)?;
+            let thread = thread.map_err(FrontEndError::Thread)?;
+            starting.recv().map_err(io::Error::other).flatten().map_err(FrontEndError::Thread)?;
             workers.push(commands);
             threads.push(thread);
         }
@@ -163,16 +163,16 @@ impl AppFront {
     /// # Errors
     ///
     /// One error for each address that cannot be bound, or the certificate that cannot be issued.
-    pub fn bind(&self, view: &AppsView) -> Result<BoundListeners, Vec<FrontError>> {
+    pub fn bind(&self, view: &AppsView) -> Result<BoundListeners, Vec<FrontEndError>> {
         let leg = LegOptions { keepalive: self.options.keepalive, congestion: None };
         let mut bound = BTreeMap::new();
-        let mut errors: Vec<FrontError> = Vec::new();
+        let mut errors: Vec<FrontEndError> = Vec::new();
         let open: BTreeSet<SocketAddr> = self.addresses().into_iter().collect();
         for app_listener in view.listeners.values().filter(|app_listener| !open.contains(&app_listener.address)) {
             let sockets = bind_shared(app_listener.address, self.workers.len(), &leg).map_err(|source| {
                 let what = format!("the App Services front end ({})", app_listener.label());
                 let moved_by = "`app.public_address` or the endpoint's address";
-                FrontError::from(BindError::new(&what, app_listener.address, moved_by, source))
+                FrontEndError::from(BindError::new(&what, app_listener.address, moved_by, source))
             });
             match sockets.and_then(|sockets| Ok((sockets, server_config(&self.certificates, app_listener.address)?))) {
                 Ok(one) => {
@@ -182,7 +182,7 @@ impl AppFront {
             }
         }
         if errors.is_empty()
-            && let Err(error) = self.certificates.cover(view)
+            && let Err(error) = self.certificates.ensure_certificates(view)
         {
             errors.push(error.into());
         }
@@ -251,6 +251,7 @@ impl AppFront {
         self.open.len()
     }
 
+    /// The open WebSockets.
     #[must_use]
     pub fn websockets(&self) -> Vec<FlowView> {
         self.websockets.views()
@@ -301,22 +302,22 @@ impl OpenListener {
 }
 
 /// This gateway's name in `Via`, by which it detects a request that comes back.
-fn pseudonym() -> Result<String, FrontError> {
+fn pseudonym() -> Result<String, FrontEndError> {
     let mut bytes = [0; 8];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| FrontError::Random)?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| FrontEndError::Random)?;
     Ok(format!("plgw-{:016x}", u64::from_be_bytes(bytes)))
 }
 
-fn server_config(certificates: &Arc<Certificates>, address: SocketAddr) -> Result<Arc<ServerConfig>, FrontError> {
+fn server_config(certificates: &Arc<Certificates>, address: SocketAddr) -> Result<Arc<ServerConfig>, FrontEndError> {
     let mut config = certificates.server_config(address.ip(), &[b"h2", b"http/1.1"])?;
-    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(FrontError::Tickets)?;
+    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(FrontEndError::Tickets)?;
     Ok(Arc::new(config))
 }
 
 fn client_config(
     options: &AppOptions,
     lab_ca: Option<&CertificateDer<'static>>,
-) -> Result<Arc<ClientConfig>, FrontError> {
+) -> Result<Arc<ClientConfig>, FrontEndError> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = lab_ca {
         roots.add(ca.clone()).map_err(TlsError::from)?;

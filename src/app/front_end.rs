@@ -8,7 +8,7 @@ use metrics::Recorder;
 use tokio::sync::watch;
 
 use crate::appservices::{
-    AppFront, AppFrontParts, AppOptions, BoundListeners, CertificateFiles, CertificateSource, Certificates,
+    AppFrontEnd, AppFrontEndParts, AppOptions, BoundListeners, CertificateFiles, CertificateSource, Certificates,
 };
 use crate::control::chain;
 use crate::data::FlowView;
@@ -19,7 +19,7 @@ use crate::plan::{AppsView, Snapshot};
 use crate::tls::{LabCa, TlsError};
 
 /// The parts that the front end is started with.
-pub(super) struct FrontParts {
+pub(super) struct FrontEndParts {
     pub(super) options: AppOptions,
     /// Certificates; empty: the lab's CA issues them.
     pub(super) files: Vec<CertificateFiles>,
@@ -35,14 +35,14 @@ pub(super) struct FrontParts {
 }
 
 /// An App Services front end that may not have been started yet.
-pub(super) struct LazyFront {
-    parts: FrontParts,
-    front: Mutex<Option<Arc<AppFront>>>,
+pub(super) struct OnDemandFrontEnd {
+    parts: FrontEndParts,
+    front_end: Mutex<Option<Arc<AppFrontEnd>>>,
 }
 
-impl LazyFront {
-    pub(super) fn new(parts: FrontParts) -> Self {
-        Self { parts, front: Mutex::default() }
+impl OnDemandFrontEnd {
+    pub(super) fn new(parts: FrontEndParts) -> Self {
+        Self { parts, front_end: Mutex::default() }
     }
 
     /// Binds the addresses of `view` that are not open yet, or none. `None`: there is nothing to bind.
@@ -50,57 +50,57 @@ impl LazyFront {
         if view.listeners.is_empty() && self.started().is_none() {
             return Ok(None);
         }
-        let front = self.start().map_err(|error| vec![error])?;
-        front.bind(view).map(Some).map_err(|errors| errors.iter().map(|error| chain(error)).collect())
+        let front_end = self.start().map_err(|error| vec![error])?;
+        front_end.bind(view).map(Some).map_err(|errors| errors.iter().map(|error| chain(error)).collect())
     }
 
     /// Starts accepting on bound sockets.
     pub(super) async fn open(&self, bound: Option<BoundListeners>, snapshot: &Arc<Snapshot>) {
-        if let Some((front, bound)) = self.started().zip(bound) {
-            front.open(bound, snapshot).await;
+        if let Some((front_end, bound)) = self.started().zip(bound) {
+            front_end.open(bound, snapshot).await;
         }
     }
 
     /// Closes the addresses that are not in `view`, the current snapshot's.
     pub(super) async fn retire(&self, view: &AppsView) {
-        if let Some(front) = self.started() {
-            front.retire(view).await;
+        if let Some(front_end) = self.started() {
+            front_end.retire(view).await;
         }
     }
 
     /// Closes everything, drains connections for `grace`, and joins the threads.
     pub(super) async fn stop(&self, grace: Duration) {
-        let front = self.front.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(front) = front.and_then(Arc::into_inner) {
-            front.stop(grace).await;
+        let front_end = self.front_end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(front_end) = front_end.and_then(Arc::into_inner) {
+            front_end.stop(grace).await;
         }
     }
 
     /// The WebSockets that are open.
     pub(super) fn websockets(&self) -> Vec<FlowView> {
-        self.started().map(|front| front.websockets()).unwrap_or_default()
+        self.started().map(|front_end| front_end.websockets()).unwrap_or_default()
     }
 
     /// Ends a WebSocket at once; false if there is no WebSocket with this id.
     pub(super) fn kill(&self, id: FlowId) -> bool {
-        self.started().is_some_and(|front| front.kill(id))
+        self.started().is_some_and(|front_end| front_end.kill(id))
     }
 
     /// Reloads certificate files. No effect before the front end is started.
     pub(super) fn reload_certificates(&self) -> Result<(), TlsError> {
-        self.started().map_or(Ok(()), |front| front.reload_certificates())
+        self.started().map_or(Ok(()), |front_end| front_end.reload_certificates())
     }
 
-    fn started(&self) -> Option<Arc<AppFront>> {
-        self.front.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn started(&self) -> Option<Arc<AppFrontEnd>> {
+        self.front_end.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn start(&self) -> Result<Arc<AppFront>, String> {
-        let mut front = self.front.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(front) = front.as_ref() {
-            return Ok(Arc::clone(front));
+    fn start(&self) -> Result<Arc<AppFrontEnd>, String> {
+        let mut front_end = self.front_end.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(front_end) = front_end.as_ref() {
+            return Ok(Arc::clone(front_end));
         }
-        let FrontParts { options, files, snapshots, lab_dir, recorder, held, refusals, losses } = &self.parts;
+        let FrontEndParts { options, files, snapshots, lab_dir, recorder, held, refusals, losses } = &self.parts;
         let ca = Arc::new(LabCa::open_or_create(lab_dir).map_err(|error| chain(&error))?);
         let source = if files.is_empty() {
             CertificateSource::LabCa(Arc::clone(&ca))
@@ -108,9 +108,9 @@ impl LazyFront {
             CertificateSource::Files(files.clone())
         };
         let certificates = Certificates::new(source).map_err(|error| chain(&error))?;
-        let started = AppFront::start(
+        let started = AppFrontEnd::start(
             options.clone(),
-            AppFrontParts {
+            AppFrontEndParts {
                 snapshots: snapshots.clone(),
                 certificates,
                 lab_ca: Some(ca.certificate()),
@@ -121,12 +121,12 @@ impl LazyFront {
             },
         )
         .map_err(|error| chain(&error))?;
-        Ok(Arc::clone(front.insert(Arc::new(started))))
+        Ok(Arc::clone(front_end.insert(Arc::new(started))))
     }
 }
 
-impl std::fmt::Debug for LazyFront {
+impl std::fmt::Debug for OnDemandFrontEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LazyFront").field("front", &self.front).finish_non_exhaustive()
+        f.debug_struct("OnDemandFrontEnd").field("front_end", &self.front_end).finish_non_exhaustive()
     }
 }
