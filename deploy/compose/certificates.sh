@@ -1,7 +1,7 @@
 #!/bin/sh
-# Certificates for the three servers of deploy/compose.yaml: a CA of their own, and one certificate each, with the names by
-# which the servers know each other and by which clients of the endpoint know them (SNI chooses the horizon by those).
-# Needs openssl. What is there stays.
+# Certificates for the three servers of deploy/compose.yaml: a separate CA, and one certificate each, with the names by
+# which the servers reach each other and by which clients of the endpoint reach them (SNI chooses the horizon). Requires
+# openssl. Existing files are kept.
 set -eu
 cd "$(dirname "$0")"
 mkdir -p tls
@@ -19,5 +19,5 @@ for n in 0 1 2; do
     cat "mongo-$n.key" "mongo-$n.crt" >"mongo-$n.pem"
     rm "mongo-$n.csr" "mongo-$n.ext" "mongo-$n.crt" "mongo-$n.key"
 done
-# The servers' user in the image is none of this machine's.
+# The servers' user in the image does not exist on this machine.
 chmod 0644 mongo-?.pem ca.pem
