@@ -528,7 +528,7 @@ async fn strings_by_name_need_the_preview_version_and_a_project_that_opted_in() 
 
 /// Terraform reads a cluster's containers by its provider.
 #[tokio::test]
-async fn containers_are_those_of_the_provider_that_is_asked_for() {
+async fn containers_are_those_of_the_requested_provider() {
     let gateway = Gateway::start().await;
     for (provider, region) in [("AZURE", "US_EAST_2"), ("GCP", "WESTERN_EUROPE"), ("GCP", "CENTRAL_US")] {
         let body = json!({ "providerName": provider, "region": region, "portMappingEnabled": provider == "GCP" });

@@ -94,7 +94,7 @@ async fn an_endpoint_is_registered_listens_is_in_the_strings_and_goes() {
 
 /// An address outside the cloud's networks: failed, with a message about what to check.
 #[tokio::test]
-async fn an_endpoint_that_its_cloud_does_not_know_fails_with_what_to_check() {
+async fn an_endpoint_unknown_to_its_cloud_fails_with_advice() {
     let gateway = gateway().await;
     let one = "privateEndpoint/GCP/endpointService/65f0000000000000000000b1/endpoint";
     let body = json!({ "endpointGroupName": "psc", "gcpProjectId": "lab-project",
@@ -108,7 +108,7 @@ async fn an_endpoint_that_its_cloud_does_not_know_fails_with_what_to_check() {
 
 /// A wrong address is corrected by adding the endpoint again, although the failed one exists.
 #[tokio::test]
-async fn a_failed_endpoint_is_added_again_with_what_was_wrong_put_right() {
+async fn a_failed_endpoint_is_added_again_after_a_correction() {
     let gateway = gateway().await;
     let one = "privateEndpoint/AZURE/endpointService/65f0000000000000000000a1/endpoint";
     let google = "privateEndpoint/GCP/endpointService/65f0000000000000000000b1/endpoint";
@@ -213,7 +213,7 @@ async fn a_cluster_is_updating_while_an_endpoint_of_its_cloud_comes_and_goes() {
 }
 
 #[tokio::test]
-async fn what_atlas_refuses_is_refused() {
+async fn requests_that_atlas_refuses_are_refused() {
     let gateway = gateway().await;
     let services = "privateEndpoint/endpointService";
     let google = "privateEndpoint/GCP/endpointService/65f0000000000000000000b1/endpoint";
@@ -295,7 +295,7 @@ async fn a_cluster_is_made_in_each_cloud() {
 
 /// EC2's API does not list resources of other clouds.
 #[tokio::test]
-async fn ec2_does_not_know_other_clouds() {
+async fn ec2_does_not_show_endpoints_of_other_clouds() {
     let gateway = gateway().await;
     for action in ["DescribeVpcs", "DescribeVpcEndpoints", "DescribeVpcEndpointServices", "DescribeSubnets"] {
         let answer = gateway.ec2(&format!("Action={action}")).await;

@@ -137,7 +137,7 @@ async fn an_endpoint_without_a_subnet_fails_and_a_subnet_heals_it() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_aws_does_not_know_waits_and_then_fails() {
+async fn an_endpoint_unknown_to_aws_waits_and_then_fails() {
     let gateway = Gateway::start().await;
     gateway.control.set_pace(Pace::Frozen).await.unwrap();
     let (service, endpoint) = (gateway.service().await["id"].as_str().unwrap().to_owned(), "vpce-0123456789abcdef0");

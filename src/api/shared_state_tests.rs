@@ -13,7 +13,7 @@ use crate::control::store::failing::FailingStore;
 const APPS: &str = "/api/admin/v3.0/groups/5f2a1b3c4d5e6f7081920a3b/apps";
 
 #[tokio::test]
-async fn while_the_shared_store_does_not_answer_every_api_refuses_changes_and_shows_what_there_is() {
+async fn every_api_refuses_changes_and_still_reads_while_the_shared_store_is_unavailable() {
     let store = Arc::new(FailingStore::new());
     let gateway = Gateway::sharing(store.clone()).await;
     let login = r#"{"username":"public","apiKey":"private"}"#;
@@ -63,7 +63,7 @@ async fn while_the_shared_store_does_not_answer_every_api_refuses_changes_and_sh
 }
 
 #[tokio::test]
-async fn a_change_of_more_keys_than_a_transaction_takes_is_refused_with_what_to_do_and_nothing_of_it_is_done() {
+async fn a_change_of_more_keys_than_a_transaction_takes_is_refused_with_advice_and_not_applied() {
     const FAULTS: usize = 121;
     let gateway = Gateway::sharing(Arc::new(FailingStore::new())).await;
     for n in 0..FAULTS {

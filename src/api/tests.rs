@@ -8,7 +8,7 @@ use super::client::Client;
 use super::fixture::Gateway;
 
 #[tokio::test]
-async fn status_says_what_runs() {
+async fn status_shows_the_running_program() {
     let gateway = Gateway::start().await;
     let answer = gateway.ask("GET", "/v1/status", "").await;
     assert_eq!(answer.status, 200);

@@ -210,7 +210,7 @@ async fn apps(cases: &mut Cases) {
 
 /// A27.
 #[tokio::test]
-async fn a_field_that_no_handler_knows_is_refused_by_its_name_wherever_it_stands() {
+async fn an_unknown_field_is_refused_by_its_name_at_any_depth() {
     let cases = cases().await;
     let mut reached = BTreeSet::new();
     for Case { method, path, body } in &cases.all {

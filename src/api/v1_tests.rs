@@ -64,7 +64,7 @@ async fn faults_are_added_listed_replaced_and_removed() {
 }
 
 #[tokio::test]
-async fn keys_of_earlier_versions_are_read_and_the_answer_says_what_to_write() {
+async fn keys_of_earlier_versions_are_read_and_the_answer_names_their_replacement() {
     let gateway = Gateway::start().await;
     let former = json!({ "kind": { "type": "latency", "delay_ms": 100 }, "lasts_ms": 3_600_000 });
     let (status, added) = send(&gateway, "POST", "/v1/faults", former).await;
@@ -179,7 +179,7 @@ async fn a_zone_is_shifted_away_from_and_back_and_shows_what_dns_answers() {
 }
 
 #[tokio::test]
-async fn limits_are_shown_with_what_is_taken_and_changed_at_run_time() {
+async fn limits_are_shown_with_their_use_and_changed_at_run_time() {
     let gateway = Gateway::start().await;
     let limits = get(&gateway, "/v1/limits").await["limits"][0].clone();
     assert_eq!(limits["targets_per_region"], json!({ "limit": 50, "used": 4, "maximum": 100 }));
@@ -384,7 +384,7 @@ async fn events_are_read_page_by_page_and_waited_for() {
 }
 
 #[tokio::test]
-async fn status_begins_with_what_is_wrong() {
+async fn status_lists_problems_first() {
     let gateway = Gateway::start().await;
     let status = get(&gateway, "/v1/status").await;
     assert_eq!((&status["ok"], &status["problems"]), (&json!(true), &json!([])));

@@ -19,6 +19,6 @@ pub(super) fn change(logs: &LogHandle, before: &LoggingSettings, now: &LoggingSe
 
 fn set(logs: &LogHandle, levels: &crate::model::LogLevels) {
     if let Err(error) = logs.set_levels(levels) {
-        tracing::error!(%error, "failed to change the log's levels; they stay as they were");
+        tracing::error!(%error, "failed to change the log levels");
     }
 }

@@ -537,12 +537,12 @@ fn log_admin(address: SocketAddr, certificate: Option<&AdminCertificate>) {
             listen.addr = %address,
             console,
             ca = %ca.display(),
-            "admin API listens; over TLS by the lab CA, which its clients have to trust (`admin.tls`)"
+            "admin API listens over TLS with a certificate of the lab CA, which clients have to trust (`admin.tls`)"
         ),
         None => tracing::info!(listen.addr = %address, console, "admin API listens"),
     }
     if certificate.is_none() && !address.ip().is_loopback() {
-        tracing::warn!(listen.addr = %address, "the admin API's token and answers leave this machine in clear: `admin.tls` is `off`");
+        tracing::warn!(listen.addr = %address, "the admin API's token and answers are sent unencrypted: `admin.tls` is `off`");
     }
 }
 
@@ -628,8 +628,10 @@ fn watch_certificate(certificate: Arc<Certificates>, tasks: &TaskTracker, stop: 
             let certificate = Arc::clone(&certificate);
             let _ = tokio::task::spawn_blocking(move || match certificate.refresh(SystemTime::now()) {
                 Ok(false) => {}
-                Ok(true) => tracing::info!("the admin API's certificate was read again"),
-                Err(error) => tracing::error!(%error, "failed to read the admin API's certificate: it stays as it was"),
+                Ok(true) => tracing::info!("the admin API's certificate was reloaded"),
+                Err(error) => {
+                    tracing::error!(%error, "failed to read the admin API's certificate: the former one stays in use")
+                }
             })
             .await;
         }
@@ -723,7 +725,7 @@ fn watch_losses(
     let stop = stop.clone();
     tasks.spawn(async move {
         if let Some(Some(what)) = stop.run_until_cancelled(lost.recv()).await {
-            tracing::error!(what, "the gateway can't go on without it");
+            tracing::error!(what, "a required task failed: the gateway stops");
             fail.send_replace(Some(what));
         }
     });

@@ -74,7 +74,7 @@ impl Reloader {
         match tokio::task::spawn_blocking(move || flows.reload_certificates()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::error!(%error, "failed to read App Services certificates: they stay as they were")
+                tracing::error!(%error, "failed to read App Services certificates: the former ones stay in use")
             }
             Err(panic) => tracing::error!(%panic, "failed to read App Services certificates"),
         }
@@ -82,7 +82,7 @@ impl Reloader {
         let outcome = self.read_and_apply(&mut turn, source).await;
         self.manager.reloaded(&match &outcome {
             Ok(()) => format!("{} listeners accept", self.control.snapshot().listeners.len()),
-            Err(error) => format!("the last reload was refused, what was before holds: {}", chain(error)),
+            Err(error) => format!("the last reload was refused, the former config stays in force: {}", chain(error)),
         });
         outcome
     }
@@ -122,8 +122,9 @@ impl Reloader {
                     match problem.borrow_and_update().as_deref() {
                         None => condition.set_ready("the config is applied"),
                         Some(reason) => {
-                            condition
-                                .set_ready(format!("the last reload was refused, what was before holds: {reason}"));
+                            condition.set_ready(format!(
+                                "the last reload was refused, the former config stays in force: {reason}"
+                            ));
                         }
                     }
                 }
@@ -153,7 +154,7 @@ impl Reloader {
         let watcher = match watcher {
             Ok(watcher) => watcher,
             Err(error) => {
-                tracing::warn!(%error, "the config file can't be watched; SIGHUP still reloads it");
+                tracing::warn!(%error, "failed to watch the config file; SIGHUP still reloads it");
                 return;
             }
         };

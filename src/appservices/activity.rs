@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_noted_while_it_waits_counts() {
+    async fn a_change_noted_while_waiting_counts() {
         let activity = Activity::new();
         let waiting = expires(&activity, false);
         let noting = async {

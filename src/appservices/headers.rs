@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_cannot_say_where_it_comes_from() {
+    fn a_client_cannot_choose_its_origin() {
         let forged = [
             "X-Forwarded-For",
             "X-Forwarded-Host",

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn work_is_not_polled_while_the_zone_is_lost_and_goes_on_afterwards() {
+    async fn work_is_not_polled_while_the_zone_is_lost_and_continues_afterwards() {
         let work = async {
             let outage = Rc::new(Outage::default());
             let (send, receive) = oneshot::channel();

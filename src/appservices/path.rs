@@ -333,7 +333,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_backend_reads_a_path_as_the_gateway_judged_it(
+        fn a_backend_reads_a_path_as_the_gateway_checked_it(
             pieces in prop::collection::vec(prop::sample::select(vec![
                 "/", "api", "client", "v2.0", "/api/client/v2.0/app/", "/app/", "a-aaaaa", "b-bbbbb", "endpoint", "data",
                 "/endpoint/data/v1", "/realm-sync", "realm-sync", "..", ".", "%2e", "%2E%2e", "%252e", "%2f", "%5c", "\\",

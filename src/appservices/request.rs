@@ -429,7 +429,7 @@ impl Forwarded<'_> {
     }
 
     fn gateway_error(&self, error: &BackendError) -> Response<ResponseBody> {
-        tracing::warn!(app.id = %self.app.id, error = %error, "backend gave no answer");
+        tracing::warn!(app.id = %self.app.id, error = %error, "request to the app's backend failed");
         if error.is_timeout() {
             own(StatusCode::GATEWAY_TIMEOUT, "the app's backend did not answer in time")
         } else {

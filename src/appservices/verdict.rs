@@ -271,7 +271,7 @@ mod tests {
 
         /// B3: whatever its settings and the request, a restricted app looks from outside like one that doesn't exist.
         #[test]
-        fn from_outside_a_restricted_app_looks_like_none(origin in origin(), app in rules(), class in class()) {
+        fn a_restricted_app_looks_absent_from_outside(origin in origin(), app in rules(), class in class()) {
             let restricted = decide(origin, AccessPath::Public, Some(AppRules { restricted: true, ..app }), class);
             let absent = decide(origin, AccessPath::Public, None, class);
             prop_assert_ne!(restricted, Verdict::Served);

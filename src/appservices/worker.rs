@@ -84,7 +84,9 @@ async fn watch_certificates(certificates: Arc<Certificates>) {
         let reading = tokio::task::spawn_blocking(move || match certificates.refresh(SystemTime::now()) {
             Ok(false) => {}
             Ok(true) => tracing::info!("App Services certificates were renewed"),
-            Err(error) => tracing::error!(%error, "failed to renew App Services certificates: they stay as they were"),
+            Err(error) => {
+                tracing::error!(%error, "failed to renew App Services certificates: the former ones stay in use")
+            }
         });
         // A panic is already on stderr, and the next check may succeed.
         let _ = reading.await;
@@ -111,7 +113,7 @@ async fn accept(context: Rc<HttpWorkerContext>, opened: WorkerSocket) {
         if listener.outage.set(is_lost)
             && let Err(error) = drop_handshakes(&socket, is_lost)
         {
-            tracing::error!(%error, %address, "failed to drop handshakes in a zone outage: clients connect, and get no answer");
+            tracing::error!(%error, %address, "failed to drop handshakes in a zone outage: clients connect and get no answer");
         }
         let accepted = tokio::select! {
             biased;
@@ -139,7 +141,7 @@ async fn accept(context: Rc<HttpWorkerContext>, opened: WorkerSocket) {
                 if is_scarcity(&error) {
                     context.backends.close_idle();
                     let wait = backoff.next();
-                    tracing::warn!(%error, wait_ms = wait.as_millis(), "accepting waits: the process or the host is out of descriptors or memory");
+                    tracing::warn!(%error, wait_ms = wait.as_millis(), "failed to accept a connection, accepting waits: the process or the host is out of descriptors or memory");
                     tokio::time::sleep(wait).await;
                 }
             }

@@ -56,7 +56,7 @@ fn two_configs_share_no_id() {
 }
 
 #[test]
-fn networks_that_cannot_hold_it_are_refused_with_what_can() {
+fn networks_that_cannot_hold_it_are_refused_with_those_that_can() {
     assert_eq!(
         network("10.0.0.0/25").expect_err("small"),
         "`10.0.0.0/25` is too small; write a network of /24 or more"
@@ -82,7 +82,7 @@ fn a_config_of_each_cloud_can_be_planned_by_the_clouds_names_of_regions_and_by_a
 }
 
 #[test]
-fn a_region_of_another_provider_and_a_fourth_zone_are_refused_with_what_to_write() {
+fn a_region_of_another_provider_and_a_fourth_zone_are_refused_with_advice() {
     let wrong = |provider, region, zones| {
         let wanted = wanted_in(provider, region, 3, zones, "10.0.0.0/16", "10.1.0.0/16");
         wanted.map(drop).expect_err("it is refused").to_string()

@@ -26,7 +26,7 @@ pub enum EditError {
         id: String,
     },
     /// The resource already exists.
-    #[error("{what} `{id}` is there already")]
+    #[error("{what} `{id}` already exists")]
     Exists {
         /// The kind of resource.
         what: ResourceKind,

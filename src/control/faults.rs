@@ -177,7 +177,7 @@ impl<P: Plane> Owner<P> {
             let moved = replayed!(self, self.move_by_fault(&name, &fault, &target));
             let is_moved = moved.is_ok();
             if let Err(error) = moved {
-                tracing::error!(fault = name, reason = chain(&error), "the target could not be moved");
+                tracing::error!(fault = name, reason = chain(&error), "failed to move the target of a fault");
                 if self.saved.gateway().is_some() && matches!(error, ChangeError::Save(_)) {
                     // No gateway is known to have made this move.
                     return self.send_after(RETRY_DELAY, Command::FaultDue { name, epoch, due });

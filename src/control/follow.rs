@@ -88,7 +88,10 @@ fn record_unreachable(status: &watch::Sender<SharedStatus>, answered: Timestamp,
     };
     status.send_if_modified(|status| {
         if status.unreachable.is_none() {
-            tracing::error!(reason, "the state store does not answer; what is in force goes on, changes are refused");
+            tracing::error!(
+                reason,
+                "the state store does not answer: the current state stays in force, changes are refused"
+            );
         }
         let now = Some((answered, reason));
         std::mem::replace(&mut status.unreachable, now.clone()) != now
@@ -214,7 +217,7 @@ impl<P: Plane> Owner<P> {
             self.is_taken = matches!(error, ChangeError::Save(SavedError::Taken { .. }));
             let reason = chain(error);
             if self.shared_status.borrow().behind.as_ref() != Some(&reason) {
-                tracing::error!(reason, "what another gateway changed is not in force here; it is tried again");
+                tracing::error!(reason, "failed to apply a change of another gateway; retrying");
             }
         }
         let is_done = outcome.is_ok() && self.unbound.is_empty();
@@ -262,8 +265,8 @@ impl<P: Plane> Owner<P> {
             return Err(error);
         }
         if is_other_config {
-            tracing::info!("the config that another gateway published is in force");
-            let message = "the config that another gateway published is in force".to_owned();
+            tracing::info!("config of another gateway applied");
+            let message = "the config published by another gateway is in force".to_owned();
             self.events.record(EventKind::Reload, Severity::Info, "", message);
         }
         self.publish_overrides();

@@ -233,9 +233,9 @@ impl MembershipTask {
         });
         if outcome != self.problem.clone().map_or(Ok(()), Err) {
             match &outcome {
-                Ok(()) => tracing::info!("the gateways that share the state hear of this one"),
+                Ok(()) => tracing::info!("this gateway is registered in the shared state"),
                 Err(reason) => {
-                    tracing::warn!(reason, "failed to renew this gateway's registration; it is tried again soon")
+                    tracing::warn!(reason, "failed to renew this gateway's registration; retrying")
                 }
             }
         }
@@ -473,7 +473,7 @@ impl<P: Plane> Owner<P> {
         if let Some(reason) = &problem {
             tracing::error!(
                 reason,
-                "this gateway does not serve all of its claims; a standby may, or it is tried again soon"
+                "failed to serve all claims of this gateway; a standby takes them, or this gateway retries"
             );
         }
         Served { claims: here.into_keys().collect(), unbound, problem }

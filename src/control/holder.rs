@@ -149,7 +149,7 @@ pub(super) async fn wait_until_free(
         match first {
             None => {
                 let seconds = LEASE.as_secs();
-                tracing::info!(gateway = %id, seconds, "an earlier process served as this gateway; waiting whether it is gone");
+                tracing::info!(gateway = %id, seconds, "an earlier process used this gateway id; waiting until its lease ends");
                 first = Some((at, Instant::now()));
             }
             Some((before, _)) if before != at => return Err(holder.taken(id)),
@@ -184,7 +184,10 @@ pub(super) async fn hold(
                     Ok(None) | Err(_) => {}
                 },
                 Err(error) => {
-                    tracing::debug!(reason = super::chain::chain(&error), "cannot say that this gateway is there")
+                    tracing::debug!(
+                        reason = super::chain::chain(&error),
+                        "failed to renew the lease of this gateway's id"
+                    )
                 }
             }
         }

@@ -450,7 +450,7 @@ mod tests {
 
     /// Terraform deletes the last endpoint of a service and the service at the same time.
     #[test]
-    fn an_endpoint_that_is_being_deleted_goes_on_with_it_when_its_service_goes_first() {
+    fn the_deletion_of_an_endpoint_continues_when_its_service_is_deleted_first() {
         let mut inventory = Inventory::from_config(&config::quickstart().desired);
         let (id, service) = inventory
             .endpoints

@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn of_several_addresses_the_one_in_use_stays() {
+    async fn the_address_in_use_is_kept_among_several() {
         let (mut known, now) = (known(), Instant::now());
         known.take(Ok((ips(&[12, 11]), now)), now);
         assert_eq!(known.latest, Some(ips(&[11])[0]), "the lowest of a first answer");

@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn overrides_are_read_as_they_were_saved_and_what_is_over_is_left_out() {
+    fn saved_overrides_are_read_back_without_the_expired_ones() {
         let mut overrides = OperatorOverrides { pace: Some(Pace::Frozen), ..OperatorOverrides::default() };
         set(&mut overrides, fault("a/b ü", r#","after":"500ms""#), 1000);
         set(&mut overrides, fault("brief", r#","for":"500ms""#), 1000);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_goes_before_the_config_and_a_cleared_fault_stays_cleared() {
+    fn a_command_overrides_the_config_and_a_cleared_fault_stays_cleared() {
         let config: BTreeMap<_, _> = [fault("x", ""), fault("y", "")].map(|fault| (fault.name.clone(), fault)).into();
         let mut overrides = OperatorOverrides::default();
         set(&mut overrides, fault("x", r#","seed":7"#), 1);

@@ -112,7 +112,7 @@ pub enum ChangeError {
         gateway: GatewayId,
     },
     /// A gateway can't be forgotten while it may live.
-    #[error("gateway `{gateway}` was heard of {} s ago; stop it first, it leaves by itself then", .heard.as_secs())]
+    #[error("gateway `{gateway}` renewed its lease {} s ago; stop it first, it is removed when it stops", .heard.as_secs())]
     GatewayLives {
         /// The requested gateway.
         gateway: GatewayId,
@@ -436,14 +436,14 @@ impl<P: Plane> Owner<P> {
         match &outcome {
             Ok(generation) => {
                 tracing::info!(generation = generation.0, "config reloaded");
-                let message = format!("the config was read again; generation {} is in force", generation.0);
+                let message = format!("the config was reloaded; generation {} is in force", generation.0);
                 self.events.record(EventKind::Reload, Severity::Info, "", message);
                 self.status.send_replace(None);
             }
             Err(error) => {
                 let reason = chain(error);
                 tracing::error!(reason, "config refused; the snapshot in force stays");
-                let message = format!("the config was refused, what was before is in force: {reason}");
+                let message = format!("the config was refused, the former one stays in force: {reason}");
                 self.events.record(EventKind::Reload, Severity::Warning, "", message);
                 self.status.send_replace(Some(reason));
             }
@@ -491,7 +491,7 @@ impl<P: Plane> Owner<P> {
         lifecycle::execute(&mut inventory, due, now);
         let Err(error) = self.apply_inventory(inventory, false).await else { return Ok(()) };
         let reason = chain(&error);
-        tracing::warn!(?due, reason, "a transition failed");
+        tracing::warn!(?due, reason, "failed to execute a transition");
         let mut inventory = (*self.inventory).clone();
         lifecycle::fail(&mut inventory, due, &reason, now);
         let lasting = !matches!(error, ChangeError::Save(_));
@@ -705,7 +705,7 @@ impl<P: Plane> Owner<P> {
     /// Applies a change without a caller; errors are logged.
     pub(super) async fn apply_or_log(&mut self, desired: Desired) {
         if let Err(error) = self.apply(desired).await {
-            tracing::error!(reason = chain(&error), "a change of health could not be applied");
+            tracing::error!(reason = chain(&error), "failed to apply a change of health");
         }
     }
 
@@ -731,7 +731,7 @@ impl<P: Plane> Owner<P> {
     pub(super) async fn set_overrides_or_log(&mut self, overrides: OperatorOverrides) -> bool {
         let outcome = self.set_overrides(overrides).await;
         if let Err(error) = &outcome {
-            tracing::error!(reason = chain(error), "what is due could not be applied; it is tried again soon");
+            tracing::error!(reason = chain(error), "failed to apply a due change; retrying");
         }
         outcome.is_ok()
     }
@@ -932,7 +932,7 @@ impl<P: Plane> Owner<P> {
                 tracing::debug!("ports are released after another gateway's change");
             }
             // The ports stay reserved: better to have fewer ports than to assign one twice.
-            Err(error) => tracing::error!(reason = chain(&error), "cannot release ports"),
+            Err(error) => tracing::error!(reason = chain(&error), "failed to release ports"),
         }
     }
 

@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_written_until_an_outcome_is_known_and_then_the_store_has_what_is_held() {
+    async fn nothing_is_written_until_an_outcome_is_known_and_then_the_store_has_the_held_state() {
         for failure in [InjectedFailure::Unanswered, InjectedFailure::Lost] {
             let mut saver = Saver::start().await;
             saver.store.fail(failure);

@@ -34,7 +34,7 @@ pub enum SavedError {
     /// A later version of the program wrote the shared state in a format that this version does not read.
     #[error(
         "gateway `{by}` wrote the shared state in format {format}, and this version of the program reads formats up to {known}; \
-         upgrade this gateway; until then it changes nothing, and what is in force here stays"
+         upgrade this gateway; until then it makes no changes, and its current state stays in force"
     )]
     Newer {
         /// The gateway that wrote it.
@@ -46,8 +46,8 @@ pub enum SavedError {
     },
     /// The change is too large for one commit, so other gateways would see half of it.
     #[error(
-        "the change writes {keys} keys, and gateways that share a state take {most} at most in one change; make it in smaller \
-         steps; nothing was changed"
+        "the change writes {keys} keys, and gateways that share a state accept at most {most} in one change; split it; \
+         nothing was changed"
     )]
     TooManyKeys {
         /// The number of keys that it writes and removes.
@@ -56,22 +56,22 @@ pub enum SavedError {
         most: usize,
     },
     /// Another gateway's change could not be applied here, so no change can be made on top of it.
-    #[error("this gateway cannot put in force what another gateway changed, so nothing was changed: {reason}")]
+    #[error("this gateway cannot apply a change of another gateway, so nothing was changed: {reason}")]
     NotFollowed {
         /// The reason.
         reason: String,
     },
     /// Another gateway's change can't be applied here.
     #[error(
-        "this gateway plans the shared state otherwise than the gateway that saved it; run the same version of the program \
-         on all of them"
+        "this gateway makes another plan of the shared state than the gateway that saved it; run the same version of the \
+         program on all of them"
     )]
     Diverged,
     /// The store has lost changes: it was restored from a backup, or its keys were deleted.
     #[error(
         "the state store lacks changes that this gateway has seen (its latest is change {found}, this gateway has change \
-         {seen}): it was restored from an older copy, or its keys were deleted; what is in force stays, and restarting the \
-         gateway takes over what the store has"
+         {seen}): it was restored from an older copy, or its keys were deleted; the current state stays in force, and a \
+         restart of the gateway loads the state from the store"
     )]
     Lost {
         /// The latest change that this gateway has seen.

@@ -366,17 +366,19 @@ impl SharedStatus {
         let unreachable = self.unreachable.as_ref().map(|(since, reason)| {
             let since = at(*since);
             format!(
-                "the state store has not answered since {since}; what is in force goes on, and changes are refused until it \
-                 answers: {reason}"
+                "the state store has not answered since {since}; the current state stays in force, and changes are refused \
+                 until it answers: {reason}"
             )
         });
         let behind = self.behind.as_ref().map(|reason| {
-            format!("what another gateway changed is not in force here, and changes are refused until it is: {reason}")
+            format!(
+                "a change of another gateway could not be applied here, and changes are refused until it is: {reason}"
+            )
         });
         let unbound =
-            self.unbound.iter().map(|reason| format!("a listener is not open here, and is tried again: {reason}"));
-        let file = "the config file of this gateway differs from the config of all gateways, which is in force; \
-                    `plgw reload` makes the file the config of all, and the same file with a restart ends this";
+            self.unbound.iter().map(|reason| format!("a listener could not be opened here, retrying: {reason}"));
+        let file = "the config file of this gateway differs from the shared config in force; \
+                    `plgw reload` makes the file the config of all, or restart this gateway with the shared config's file";
         unreachable.into_iter().chain(behind).chain(unbound).chain(self.file_differs.then(|| file.to_owned())).collect()
     }
 }

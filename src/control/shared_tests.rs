@@ -498,7 +498,7 @@ fn config_targets(fewer: usize) -> usize {
 }
 
 #[test]
-fn of_two_reloads_at_once_one_is_refused_and_names_the_other() {
+fn one_of_two_concurrent_reloads_is_refused_and_names_the_other() {
     block_on(async {
         let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
         let (a, b) = (Gateway::start("a", &store).await.unwrap(), Gateway::start("b", &store).await.unwrap());
@@ -551,7 +551,7 @@ fn a_gateway_id_is_one_process_and_free_once_that_is_gone() {
 }
 
 #[test]
-fn a_process_whose_id_was_taken_while_it_was_away_changes_nothing_and_ends() {
+fn a_process_whose_id_was_taken_while_it_was_suspended_changes_nothing_and_ends() {
     block_on(async {
         let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
         let first = Gateway::start("a", &store).await.unwrap();
@@ -619,7 +619,7 @@ fn refusal(target: &TargetId) -> Fault {
 }
 
 #[test]
-fn what_one_gateway_cannot_bind_is_tried_again_and_holds_up_nothing_else() {
+fn an_address_that_one_gateway_cannot_bind_is_retried_and_blocks_nothing_else() {
     block_on(async {
         let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
         let (a, b) = (Gateway::start("a", &store).await.unwrap(), Gateway::start("b", &store).await.unwrap());

@@ -206,7 +206,7 @@ pub enum StoreError {
     /// The commits after the requested revision are no longer available. Read the range again and watch after its
     /// revision.
     #[error(
-        "commits after revision {after} are asked for, those up to {forgotten} are forgotten; read the range again"
+        "commits after revision {after} were requested, but those up to {forgotten} are no longer kept; read the range again"
     )]
     Compacted {
         /// The requested revision.

@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn an_independent_decoder_reads_what_is_written() {
+    fn an_independent_decoder_reads_the_output() {
         for (client, destination, id) in [
             ("10.0.3.9:51222", "10.0.30.194:1024", Some(vpce("vpce-024f5b57108c8d3ed"))),
             ("10.0.3.9:51222", "10.0.30.194:1024", Some(vpce("vpce-0123abcd"))),

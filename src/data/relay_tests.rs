@@ -63,7 +63,7 @@ fn pattern(length: usize, seed: u8) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn one_direction_ends_while_the_other_goes_on() {
+async fn one_direction_ends_while_the_other_continues() {
     let (mut client, client_leg) = duplex(64);
     let (mut target, target_leg) = duplex(64);
     let (buffers, counted) = (buffers(0), Counted::default());

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peer_of_a_task_that_panics_sees_rst() {
+    fn the_peer_of_a_panicked_task_gets_rst() {
         worker_runtime().block_on(async {
             let (mut near, far) = pair();
             let task = tokio::task::spawn_local(async move {

@@ -235,7 +235,7 @@ proptest! {
 
 /// A notification whose order was replaced meanwhile must not suppress later ones.
 #[test]
-fn an_order_reaches_a_flow_whose_earlier_orders_were_taken_back() {
+fn a_command_reaches_a_flow_after_earlier_commands_were_withdrawn() {
     let orders = [(OrderStep::Freeze, 0), (OrderStep::Thaw, 3), (OrderStep::Freeze, 3), (OrderStep::Thaw, 0)];
     for phase in [FlowPhase::Dialing, FlowPhase::Relaying, FlowPhase::Faulty, FlowPhase::HalfOpen, FlowPhase::Expired] {
         worker_runtime().block_on(live_through(phase, &orders, &mut None)).expect("it ends");

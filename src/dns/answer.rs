@@ -406,7 +406,7 @@ mod tests {
 
     /// B9: names that a private zone lacks are not looked up in the public zone.
     #[test]
-    fn a_private_zone_hides_the_public_one_and_denies_what_it_lacks() {
+    fn a_private_zone_hides_the_public_one_and_denies_other_names() {
         let view = fixture::view();
         assert_eq!(data(&ask(&view, "10.0.1.1", APP, QueryType::A, 1))[0], RecordData::A([10, 0, 30, 195].into()));
         assert_eq!(data(&ask(&view, "9.9.9.9", APP, QueryType::A, 0)), [RecordData::A([127, 9, 0, 10].into())]);

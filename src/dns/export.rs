@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_lines_follow_aliases_and_leave_out_what_has_no_address() {
+    fn hosts_lines_follow_aliases_and_omit_names_without_an_address() {
         let text = text_of(None, ExportFormat::Hosts);
         assert!(text.lines().any(|line| line == "10.0.20.54 pl-0-us-east-1-k45tj.mongodb.net"), "{text}");
         assert!(!text.contains("_mongodb._tcp"), "{text}");

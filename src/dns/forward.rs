@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_truncated_answer_is_asked_for_again_over_tcp() {
+    async fn a_truncated_answer_is_requested_again_over_tcp() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let socket = UdpSocket::bind(address).await.expect("the same port for UDP");
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_next_resolver_is_asked_when_one_fails_or_is_silent() {
+    async fn the_next_resolver_is_queried_when_one_fails_or_is_silent() {
         let (failing, _failing) = upstream(|question| vec![bytes(&with_code(question, ResponseCode::ServFail))]).await;
         let (refusing, _refusing) = upstream(|question| vec![bytes(&with_code(question, ResponseCode::Refused))]).await;
         let (silent, _silent) = upstream(|_| Vec::new()).await;
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_resolver_that_sends_a_probe_back_is_asked_no_more() {
+    async fn a_resolver_that_sends_a_probe_back_is_not_used_again() {
         let (address, _upstream) = upstream(|question| vec![bytes(&answer(question))]).await;
         let forwarder = Forwarder::new(&[address]);
         assert!(forwarder.ask(&query(), false).await.is_ok());

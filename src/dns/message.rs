@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_looks_like_a_resolvers_and_keeps_the_questions_spelling() {
+    fn a_reply_has_a_resolvers_flags_and_keeps_the_questions_spelling() {
         let asked = "pL-0-us-EAST-1-k45tj.mongodb.net.";
         let mut question = question(asked, RecordType::A);
         question.metadata.checking_disabled = true;

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_that_asks_for_both_families_still_sees_every_turn() {
+    fn a_client_that_asks_for_both_families_gets_every_rotation() {
         let rotation = Rotation::new();
         let a = Question { name: "pl-0-us-east-1-k45tj.mongodb.net", kind: QueryType::A };
         let aaaa = Question { kind: QueryType::Aaaa, ..a };

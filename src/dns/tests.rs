@@ -51,7 +51,7 @@ async fn answers_follow_a_moved_port_at_once() {
 
 /// A13: the output of `nslookup`; A14: the other address comes first the next time.
 #[tokio::test]
-async fn a_client_that_asks_for_both_families_meets_both_addresses_in_turn() {
+async fn a_client_that_asks_for_both_families_gets_both_addresses_in_turn() {
     let server = TestDns::start(fixture::view()).await;
     let mut firsts = Vec::new();
     for _ in 0..4 {
@@ -308,7 +308,7 @@ fn no_packet_disturbs_the_server() {
 }
 
 #[tokio::test]
-async fn other_names_are_asked_upstream() {
+async fn other_names_are_forwarded_upstream() {
     let upstream = FakeResolver::start().await;
     let server = TestDns::start_with(fixture::view(), vec![upstream.address]).await;
     let mut question = query("wWw.example.com.", RecordType::A);

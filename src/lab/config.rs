@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_inventory_stays_as_it_was_asked_for() {
+    fn the_inventory_keeps_the_requested_values() {
         assert_eq!(in_lab(DEFAULT_CONFIG).desired, parse(DEFAULT_CONFIG, "lab.toml").expect("good").desired);
     }
 

@@ -21,7 +21,7 @@ pub enum LabError {
     #[error(transparent)]
     Config(#[from] crate::config::ConfigErrors),
     /// The config is valid, but does not describe a lab.
-    #[error("no lab can be made of {file}: {reason}")]
+    #[error("cannot build a lab from {file}: {reason}")]
     Unsuited {
         /// The config's file.
         file: String,

@@ -74,7 +74,7 @@ pub(super) fn follow(path: PathBuf, control: Control, notice: DetectionTimes) ->
                     tracing::warn!(
                         zone = name,
                         error = crate::control::chain(&error),
-                        "lab: DNS goes on answering as it did"
+                        "lab: failed to apply a zone outage to DNS"
                     );
                 }
             }

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_user_namespaces_are_not_blamed_where_none_was_asked_for() {
+    fn errors_mention_user_namespace_settings_only_when_one_was_requested() {
         let dir = proc_with(&[("sys/kernel/unprivileged_userns_clone", "0\n")]);
         assert!(!why_forbidden(dir.path(), false, &refused()).contains("unprivileged_userns_clone"));
     }

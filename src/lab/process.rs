@@ -77,7 +77,7 @@ async fn gateway(config: Config, path: &Path) -> Result<(), LabError> {
                 SignalEvent::Reload => {
                     // A refused reload changes nothing; `/readyz` and the log have the reason.
                     if let Err(error) = gateway.reload().await {
-                        tracing::warn!(error = crate::control::chain(&error), "lab: the config was not applied");
+                        tracing::warn!(error = crate::control::chain(&error), "lab: failed to apply the config");
                     }
                 }
             },
@@ -95,11 +95,11 @@ fn packet_filter(desired: &Desired) -> Option<PortWatch> {
     match filter {
         Ok(filter) => Some(PortWatch::new(move |open| {
             if let Err(error) = filter.open(open) {
-                tracing::error!(%error, "lab: the packet filter keeps its ports as they were");
+                tracing::error!(%error, "lab: failed to update the ports of the packet filter");
             }
         })),
         Err(error) => {
-            tracing::warn!(%error, "lab: no packet filter, so ports that nothing listens on refuse instead of staying silent");
+            tracing::warn!(%error, "lab: no packet filter: ports without a listener refuse connections instead of dropping them");
             None
         }
     }

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_named_with_what_moves_it() {
+    async fn a_taken_port_is_named_with_the_flag_that_changes_it() {
         let tcp = bind_tcp(any(), "the DNS server", MOVED_BY).expect("a free port");
         let address = tcp.local_addr().unwrap();
         let expected = format!(

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_whose_connections_are_all_busy_gets_no_more_and_others_do() {
+    fn a_source_at_its_connection_limit_gets_no_more_and_others_do() {
         let connections = Connections::new(Shares { limit: 32, per_source: 16, reserved: 8 });
         let held: Vec<_> = (0..16).map(|_| connections.admit(source(2), false).expect("capacity")).collect();
         let busy: Vec<_> = held.iter().map(ConnectionSlot::busy).collect();

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_names_the_first_target_of_its_second_and_says_that_there_were_others() {
+    fn a_count_names_the_first_target_of_its_second_and_mentions_the_others() {
         let refusals = Refusals::default();
         let second = |subjects: &[&str]| {
             for subject in subjects {

@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directive_for_one_module_leaves_the_others_as_they_are() {
+    fn a_directive_for_one_module_does_not_change_others() {
         let before = parsed("warn,dns=trace");
         let after = before.clone().merged_with(&parsed("data=debug"));
         assert_eq!(after.to_string(), "warn,data=debug,dns=trace");

@@ -505,7 +505,7 @@ mod tests {
 
     /// An outage of one endpoint's zone does not affect other endpoints' names.
     #[test]
-    fn an_endpoint_whose_zone_is_lost_alone_is_the_only_one_whose_name_leads_around_it() {
+    fn only_the_endpoint_whose_own_zone_is_lost_leaves_the_zone_out_of_dns() {
         let other = "vpce-0beef000000000002";
         let mut desired = documented();
         add_endpoint(&mut desired, other, SERVICE, "us-east-1", VPC, &[("10.0.30.7", "a"), ("10.0.20.7", "b")]);

@@ -41,7 +41,7 @@ fn every_address_of_both_families_has_a_listener_for_every_target() {
 
 /// The regional name and the zonal ones, by `DnsRecordIpType`.
 #[test]
-fn names_have_the_records_that_the_record_type_says() {
+fn names_have_the_records_of_the_record_type() {
     let names = ["ypwbxwll", "ypwbxwll-us-east-1a"].map(|suffix| format!("{ENDPOINT}-{suffix}"));
     let ipv4 = [vec!["10.0.20.54", "10.0.30.194"], vec!["10.0.30.194"]];
     let ipv6 = [vec!["2001:db8:a:20::36", "2001:db8:a:30::c2"], vec!["2001:db8:a:30::c2"]];

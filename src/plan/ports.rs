@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moved_target_takes_the_port_asked_for_and_its_old_one_drains() {
+    fn a_moved_target_takes_the_requested_port_and_its_old_one_drains() {
         let ledger = allocate(PortRange::atlas(), &three(), &targets(0..3), &to(&[(1, 2000)])).expect("free");
         assert_eq!(ports(&ledger), [1024, 2000, 1026]);
         assert_eq!(ledger.draining().collect::<Vec<_>>(), [port(1025)]);
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_is_too_small_is_refused_with_what_is_missing() {
+    fn a_range_that_is_too_small_is_refused_with_the_number_of_missing_ports() {
         let errors =
             allocate(range("1024-1025"), &PortLedger::default(), &targets(0..3), &to(&[])).expect_err("too small");
         assert_eq!(

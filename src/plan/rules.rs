@@ -85,7 +85,7 @@ mod tests {
 
     /// A7, A8.
     #[test]
-    fn the_51st_target_is_refused_with_what_takes_up_the_slots() {
+    fn the_51st_target_is_refused_with_the_users_of_the_slots() {
         let fill = |desired: &mut Desired| {
             cluster(desired).bi_connectors.push(bi_connector("bi", "10.200.9.9:27015"));
             project(desired).clusters.push(sharded("Sharded0", "k45tj", true, &["us-east-1a", "us-east-1b"], 21));
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_whose_groups_admit_none_of_its_ports_is_noticed() {
+    fn an_endpoint_whose_groups_admit_none_of_its_ports_gives_a_notice() {
         let mut desired = documented();
         let groups = &mut own_vpc(&mut desired).security_groups;
         for group in groups.values_mut() {

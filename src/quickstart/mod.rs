@@ -378,7 +378,7 @@ mod tests {
 
     /// A single test, as it takes ten networks.
     #[tokio::test]
-    async fn the_check_passes_follows_a_port_move_and_names_what_is_broken() {
+    async fn the_check_passes_follows_a_port_move_and_names_the_broken_part() {
         let lab = tempfile::tempdir().expect("a directory");
         let (quickstart, _claims) = start(lab.path()).await;
         assert_eq!(failures(&quickstart.check().await.expect("clients")), []);

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_has_the_build_and_what_the_process_uses() {
+    fn a_page_has_the_build_and_the_process_metrics() {
         let registry = Registry::new();
         let build = format!("plgw_build_info{{version=\"{}\"", env!("CARGO_PKG_VERSION"));
         assert!(lines(&registry, &build).iter().any(|line| line.ends_with(" 1")));
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn histograms_have_the_buckets_of_what_they_measure_in_their_order() {
+    fn histograms_have_ascending_buckets_for_their_unit() {
         let registry = Registry::new();
         recorded(&registry, || {
             histogram!(DURATION).record(349.0);

@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_ca_is_reported_and_left_as_it_is() {
+    fn a_damaged_ca_is_reported_and_not_changed() {
         type Damage = fn(&Path);
         let cases: [(&str, Damage); 6] = [
             ("has ca.pem but no ca-key.pem", |dir| fs::remove_file(dir.join(KEY)).unwrap()),

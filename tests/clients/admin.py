@@ -77,7 +77,7 @@ def test_with_credentials_it_listens_at_the_configured_address():
     assert open_to_all.stop() == 0, open_to_all.tail()
 
 
-def test_every_front_asks_in_its_own_way_and_takes_the_right_answer(gateway):
+def test_every_api_challenges_in_its_own_scheme_and_accepts_valid_credentials(gateway):
     """A27, B10."""
     status, body, headers = ask("GET", PROJECT)
     assert status == 401 and json.loads(body)["errorCode"] == "UNEXPECTED_ERROR", body
@@ -125,7 +125,7 @@ def test_bodies_are_bounded(gateway):
     assert 400 <= status < 500, status
 
 
-def test_wrong_attempts_are_limited_whatever_front_they_try_and_lock_out_no_one(gateway):
+def test_failed_logins_are_limited_across_all_apis_and_lock_out_no_one(gateway):
     for _ in range(25):
         ask("GET", "/v1/status", headers={"Authorization": "Bearer wrong"})
     assert ask("GET", "/v1/status", headers={"Authorization": "Bearer wrong"})[0] == 429

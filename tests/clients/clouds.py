@@ -39,7 +39,7 @@ def test_a_driver_connects_by_each_clouds_seed_list():
     private_endpoints_of_every_provider_are_shown()
     the_scheme_without_port_mapping_is_refused_with_its_dates()
     several_endpoints_in_one_region_exclude_those_of_another_cloud()
-    a_failed_endpoint_is_mended()
+    a_failed_endpoint_is_repaired()
     assert gateway.stop() == 0, gateway.tail()
 
 
@@ -85,7 +85,7 @@ def several_endpoints_in_one_region_exclude_those_of_another_cloud():
     assert "1 in AZURE US_EAST_2" in answer["detail"] and "2 in GCP CENTRAL_US" in answer["detail"], answer
 
 
-def a_failed_endpoint_is_mended():
+def a_failed_endpoint_is_repaired():
     """A wrong address fails; the same call with the right one mends it."""
     views = lab.api("GET", "/v1/private-endpoints")["private_endpoints"]
     (known,) = next(own for own in views if own["id"] == AZURE)["endpoints"]

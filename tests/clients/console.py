@@ -257,7 +257,7 @@ def page(gateway=None):
 # ---- what is seen and done -----------------------------------------------------------------------------------------
 
 
-def test_the_page_shows_what_runs_and_the_browser_has_nothing_against_it(gateway, page):
+def test_the_page_shows_the_running_gateway_without_browser_errors(gateway, page):
     """Statuses in the words of Atlas' Private Endpoint tab."""
     assert page.row("endpoint-rows", ENDPOINT)[2:5] == ["Available", ENDPOINT, "Available"]
     for zone, address in ADDRESSES.items():
@@ -526,7 +526,7 @@ def test_a_limit_is_set_and_holds(gateway, page):
         one.close()
 
 
-def test_lives_go_on_by_steps_when_they_are_frozen(gateway, page):
+def test_lifecycles_advance_step_by_step_when_frozen(gateway, page):
     """A23: *Creating private link*, *Available*, *Not configured*."""
     page.choose("Lifecycle pace", "Frozen")
     lab.eventually("lives are frozen", lambda: same(lambda: lab.api("GET", "/v1/lifecycle")["pace"], "frozen"))
@@ -583,7 +583,7 @@ def test_a_refused_reload_is_shown_with_its_reason(gateway, page):
     page.shows("#notices", "The config was not reloaded: " + json.loads(text)["message"][:40])
 
 
-def test_names_from_others_stay_text(gateway, page):
+def test_names_from_other_users_are_not_interpreted_as_html(gateway, page):
     """A name that would be markup elsewhere."""
     name = "<img src=x onerror=alert(1)>"
     status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": name, "kind": {"type": "slow-close", "delay": "1ms"}})
@@ -724,7 +724,7 @@ def test_a_page_of_another_site_moves_and_frames_nothing(gateway, page):
         server.shutdown()
 
 
-def test_the_browser_never_complained(gateway, page):
+def test_the_browser_logged_no_errors(gateway, page):
     """After everything above: no script failed, nothing was against the policy."""
     assert page.complaints(network=False) == []
 

@@ -308,7 +308,7 @@ def test_the_image_has_only_a_static_program_and_its_config(image):
     assert (image / "var/lib/plgw").stat().st_uid == 65532
 
 
-def test_the_image_runs_without_root_on_a_read_only_root_and_its_health_check_tells(image):
+def test_the_image_runs_without_root_on_a_read_only_root_and_its_health_check_works(image):
     _, last = stages()
     keys = dict(last)
     uid, gid = map(int, keys["USER"].split(":"))
@@ -364,7 +364,7 @@ def compose():
     return yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 
 
-def test_the_compose_file_is_one_by_the_specification():
+def test_the_compose_file_is_valid_by_the_specification():
     import compose_spec
 
     file = compose()
@@ -529,7 +529,7 @@ def manifests():
     return objects
 
 
-def test_the_overlays_name_what_there_is():
+def test_the_overlays_refer_to_existing_objects():
     """What an overlay builds on, the image and the map that it changes. What kustomize makes of it was tried by hand."""
     import yaml
 
@@ -699,7 +699,7 @@ def checked_fleet(files):
     return {name: (zone, addresses[zone]) for name, zone in configs.items()}, rest
 
 
-def test_the_compose_file_of_three_gateways_is_one_and_each_gateway_has_its_zones_address():
+def test_the_compose_file_of_three_gateways_is_valid_and_each_gateway_has_its_zones_address():
     import compose_spec
 
     file = fleet()

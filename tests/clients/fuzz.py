@@ -69,7 +69,7 @@ def post(path, body, headers):
     return json.loads(connection.getresponse().read())
 
 
-def test_the_same_with_each_fronts_own_credentials_and_with_wrong_ones():
+def test_each_apis_own_credentials_and_wrong_ones():
     """A27, B10."""
     running = gateway(**KEYS)
     form = urllib.parse.urlencode({

@@ -170,7 +170,7 @@ def holds(gateway, most):
     assert descriptors(gateway) <= most, (descriptors(gateway), most)
 
 
-def test_clients_that_send_their_request_slowly_make_place(gateway):
+def test_slow_clients_are_closed_when_descriptors_run_out(gateway):
     slow = b"POST /v1/faults HTTP/1.1\r\nHost: 10.9.0.1\r\nContent-Length: 100\r\n\r\n{"
     with Held() as held:
         for attacker in ATTACKERS:
@@ -294,7 +294,7 @@ def test_a_signature_is_checked_as_aws_does(gateway):
         assert answer[0] == status and f"<Code>{code}</Code>" in answer[1], (given, answer)
 
 
-def test_wrong_attempts_are_limited_by_no_way_around_and_lock_out_no_one(gateway):
+def test_failed_logins_are_limited_on_every_path_and_lock_out_no_one(gateway):
     """S7."""
     for n in range(1100):
         source = f"127.77.{n // 250}.{1 + n % 250}"
@@ -307,7 +307,7 @@ def test_wrong_attempts_are_limited_by_no_way_around_and_lock_out_no_one(gateway
     assert ask(ATTACKERS[1], "GET", "/v1/status", headers=bearer())[0] == 200, "the owner at the same address"
 
 
-def test_after_all_of_it_the_gateway_is_well(gateway, echo):
+def test_the_gateway_is_healthy_afterwards(gateway, echo):
     everything_answers()
     assert gateway.stop() == 0, gateway.tail()
 

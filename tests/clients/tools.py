@@ -163,7 +163,7 @@ def answers(host, pairs):
     return found
 
 
-def test_the_vendors_names_require_credentials_and_do_not_work_on_the_services_side(vendors):
+def test_the_vendors_names_require_credentials_and_fail_on_the_services_side(vendors):
     """A2. The hosts that reach the admin API by its address reach it by these names, with the same credentials; no others do."""
     by_name = [(name, "") for name in NAMES]
     for host in ("vpc", "vpc-b", "peer", "onprem", "internet", "internet-b"):

@@ -12,7 +12,7 @@ use crate::support::{Child, Net, Ran, plgw};
 const QUICKSTART: &str = "config/scenarios/quickstart.toml";
 
 #[test]
-fn the_help_text_stays_as_it_is() {
+fn the_help_text_is_unchanged() {
     let help = Ran::of(&["--help"]);
     assert_eq!(help.code, Some(0));
     insta::assert_snapshot!("help", help.out);
@@ -223,7 +223,7 @@ fn the_plan_of_the_quickstart_has_its_documented_ports_names_and_strings() {
 }
 
 #[test]
-fn the_shape_of_the_json_plan_stays() {
+fn the_json_plan_keeps_its_shape() {
     let mut view = plan(&["--config", "config/scenarios/replica-set.toml", "--state", "/nonexistent/state"]);
     // One of each is enough for the shape.
     for list in ["listeners", "targets", "dns_records"] {
@@ -242,7 +242,7 @@ fn the_table_of_a_plan_has_a_line_for_everything_and_no_colours() {
 
 /// A target keeps its port: the plan says what a gateway would give, not what it would give first.
 #[test]
-fn a_plan_takes_held_ports_from_the_state_file_and_leaves_it_as_it_is() {
+fn a_plan_reads_held_ports_from_the_state_file_without_changing_it() {
     use plgw::control::store::{FileStore, StateStore, Txn};
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("state.json");

@@ -53,7 +53,7 @@ fn every_test_that_the_map_names_exists_and_cites_the_behaviour() {
 
 /// The table of the admin API in `docs/api.md` has the routes that answer, with their methods.
 #[tokio::test]
-async fn the_readmes_admin_api_is_the_one_that_answers() {
+async fn the_readmes_admin_api_answers() {
     let routes = table("docs/api.md", "| request ");
     assert!(routes.len() >= 8, "{routes:?}");
     let net = Net::claim();

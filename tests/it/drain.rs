@@ -59,7 +59,7 @@ async fn a_deregistered_target_keeps_its_flows_when_termination_is_off() {
 
 /// A released port is assigned again; when its next owner is removed, flows of the previous one are not reset.
 #[tokio::test]
-async fn a_target_that_moves_takes_no_flow_of_its_ports_former_owner_along() {
+async fn a_moved_target_does_not_affect_flows_of_its_ports_former_owner() {
     let net = Net::claim();
     let _echoes = [EchoTarget::start(net.target(0)).await, EchoTarget::start(net.target(1)).await];
     let gateway = TestGateway::start_with(net, |config| {

@@ -100,7 +100,7 @@ async fn jitter_spreads_the_delay_and_keeps_the_order() {
 }
 
 #[tokio::test]
-async fn bandwidth_is_what_it_is_set_to() {
+async fn bandwidth_matches_its_setting() {
     let (gateway, _echo) = with_echo().await;
     let direction = FaultDirection::ToTarget;
     set(&gateway, fault("thin", FaultKind::Bandwidth { bytes_per_second: 200_000, direction })).await;
@@ -113,7 +113,7 @@ async fn bandwidth_is_what_it_is_set_to() {
 }
 
 #[tokio::test]
-async fn a_reset_comes_after_exactly_so_many_bytes_or_so_much_time() {
+async fn a_reset_comes_after_exactly_the_set_bytes_or_time() {
     let net = Net::claim();
     let mut held = HeldTarget::start(net.target(0)).await;
     let gateway = TestGateway::start(net).await;
@@ -131,7 +131,7 @@ async fn a_reset_comes_after_exactly_so_many_bytes_or_so_much_time() {
 }
 
 #[tokio::test]
-async fn a_half_open_flow_takes_everything_and_answers_nothing() {
+async fn a_half_open_flow_accepts_all_bytes_and_answers_nothing() {
     let (gateway, _echo) = with_echo().await;
     set(&gateway, fault("deaf", FaultKind::HalfOpen { time: Duration::from_millis(100) })).await;
     let mut flow = gateway.dial("a").await;
@@ -152,7 +152,7 @@ async fn a_half_open_flow_takes_everything_and_answers_nothing() {
 
 /// The target's side was closed before; the idle time-out must not send anything to the client.
 #[tokio::test]
-async fn a_half_open_flow_is_forgotten_silently_too() {
+async fn a_half_open_flow_expires_silently_too() {
     let net = Net::claim();
     let _echo = EchoTarget::start(net.target(0)).await;
     let gateway = TestGateway::start_with(net, |config| {
@@ -171,7 +171,7 @@ async fn a_half_open_flow_is_forgotten_silently_too() {
 }
 
 #[tokio::test]
-async fn a_slow_close_passes_fin_on_late() {
+async fn a_slow_close_delays_the_fin() {
     let (gateway, _echo) = with_echo().await;
     set(&gateway, fault("lingering", FaultKind::SlowClose { delay: Duration::from_millis(200) })).await;
     let mut flow = gateway.dial("a").await;
@@ -338,7 +338,7 @@ async fn a_flow_that_still_dials_pauses_and_continues_with_its_zone() {
 
 /// A4: zone outage: its address is removed from DNS and does not answer, and its flows freeze; the other zone serves.
 #[tokio::test]
-async fn a_zone_outage_stops_what_flows_through_it_and_dns_leads_around_it() {
+async fn a_zone_outage_stops_its_flows_and_removes_it_from_dns() {
     let net = Net::claim();
     let _echoes = [EchoTarget::start(net.target(1)).await, EchoTarget::start(net.target(2)).await];
     let gateway = TestGateway::start(net).await;

@@ -148,7 +148,7 @@ async fn a_flow_that_lasts_is_recorded_in_every_window() {
 
 /// `traffic = "reject"`: accepted flows are not recorded.
 #[tokio::test]
-async fn only_what_is_asked_for_is_recorded() {
+async fn only_the_configured_traffic_is_recorded() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_echo, gateway) = start(directory.path(), Duration::from_secs(600), TrafficType::Reject).await;
     gateway.dial("a").await.echo(b"let through").await;

@@ -80,7 +80,7 @@ async fn a_client_that_resets_resets_its_target() {
 
 /// A client whose bytes the target does not accept is not read, but its RST is still detected.
 #[tokio::test]
-async fn a_reset_is_heard_while_the_target_takes_nothing() {
+async fn a_reset_is_detected_while_the_target_reads_nothing() {
     let net = Net::claim();
     let mut held = HeldTarget::start(net.target(0)).await;
     let gateway = TestGateway::start(net).await;
@@ -155,7 +155,7 @@ async fn a_half_close_leaves_the_answer_flowing() {
 /// The gateway accepts before it knows that the target refuses, so the first client sees an immediate reset. From then
 /// on the port refuses (`health.rs`).
 #[tokio::test]
-async fn the_first_to_meet_a_target_that_refuses_is_reset() {
+async fn the_first_client_of_a_refusing_target_is_reset() {
     let net = Net::claim();
     let echo = EchoTarget::start(net.target(1)).await;
     let gateway = TestGateway::start_with(net, |config| {
@@ -180,7 +180,7 @@ async fn the_first_to_meet_a_target_that_refuses_is_reset() {
 
 /// NLB expires an idle flow silently; the next segment from either side is answered with RST.
 #[tokio::test]
-async fn a_silent_flow_is_forgotten_and_later_bytes_meet_a_reset() {
+async fn an_idle_flow_expires_and_later_bytes_are_reset() {
     let net = Net::claim();
     let mut held = HeldTarget::start(net.target(0)).await;
     let gateway = TestGateway::start_with(net, |config| {

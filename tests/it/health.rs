@@ -320,7 +320,7 @@ async fn without_cross_zone_an_address_leads_to_the_targets_of_its_zone() {
 /// NLB: a zonal shift takes the zone's address out of DNS and gives its targets no new flow, cross-zone or not; open
 /// flows continue, and zonal names still resolve.
 #[tokio::test]
-async fn a_zonal_shift_takes_no_flow_away_and_gives_no_new_one() {
+async fn a_zonal_shift_keeps_open_flows_and_admits_no_new_ones() {
     let net = Net::claim();
     let _echoes = [
         EchoTarget::start(net.target(0)).await,

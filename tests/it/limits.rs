@@ -84,7 +84,7 @@ async fn targets_are_dialled_from_every_address_of_the_pool() {
 }
 
 #[test]
-fn source_ports_are_counted_by_target_and_who_finds_none_is_not_answered() {
+fn source_ports_are_counted_by_target_and_a_client_without_one_gets_no_answer() {
     netns::run_inside("limits::inside_source_ports_run_out_for_one_target_and_not_for_another");
 }
 

@@ -227,7 +227,7 @@ fn a_change_of_health_is_one_line() {
 }
 
 #[test]
-fn settings_of_the_limit_on_repeating_lines_are_taken_with_a_notice() {
+fn former_settings_for_repeated_lines_are_accepted_with_a_notice() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("gateway.toml");
     let text = Net::claim().text() + "\n[logs]\nrepeats = 3\ninterval = \"1s\"\n";

@@ -53,7 +53,7 @@ impl Manager {
 }
 
 #[test]
-fn the_manager_hears_of_readiness_reloads_and_a_drain_that_takes_its_time() {
+fn the_service_manager_is_notified_of_readiness_reloads_and_a_long_drain() {
     let (manager, net) = (Manager::new(), Net::claim());
     let _target = std::net::TcpListener::bind(net.target(0)).expect("free");
     let mut gateway = manager.start(&net, &[]);
@@ -99,7 +99,7 @@ fn the_manager_hears_of_readiness_reloads_and_a_drain_that_takes_its_time() {
 }
 
 #[test]
-fn a_watchdog_is_fed_and_only_where_it_is_meant_for_this_process() {
+fn the_watchdog_is_notified_only_if_it_is_set_for_this_process() {
     let (manager, net) = (Manager::new(), Net::claim());
     let _gateway = manager.start(&net, &[("WATCHDOG_USEC", "200000")]);
     assert!(manager.next_with("WATCHDOG")["WATCHDOG"] == "1");

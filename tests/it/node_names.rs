@@ -94,7 +94,7 @@ async fn a_removed_or_unanswered_name_keeps_its_last_address_and_is_reported() {
 }
 
 #[tokio::test]
-async fn a_gateway_starts_without_an_answer_and_serves_the_target_once_there_is_one() {
+async fn a_gateway_starts_before_a_name_resolves_and_serves_the_target_afterwards() {
     let (net, names) = (Net::claim(), NameServer::start().await);
     let _echo = EchoTarget::start(net.target(0)).await;
     let gateway = start(net, &names).await;
@@ -127,7 +127,7 @@ async fn a_name_is_not_followed_to_the_gateway_or_to_clients() {
 }
 
 #[tokio::test]
-async fn a_name_that_leads_astray_keeps_no_gateway_from_starting() {
+async fn a_name_with_a_refused_address_does_not_prevent_the_start() {
     let (net, names) = (Net::claim(), NameServer::start().await);
     names.set(NAME, &[net.endpoint_a()]);
     let gateway = start(net, &names).await;
@@ -151,7 +151,7 @@ async fn an_ipv4_address_mapped_into_ipv6_is_that_address_and_a_links_own_is_not
 }
 
 #[tokio::test]
-async fn two_names_that_change_places_are_followed() {
+async fn two_names_that_swap_addresses_are_followed() {
     let (net, names) = (Net::claim(), NameServer::start().await);
     let [a, b] = [net.target(0), net.target(1)];
     names.set(NAME, &[a.ip()]);
@@ -170,7 +170,7 @@ async fn two_names_that_change_places_are_followed() {
 }
 
 #[tokio::test]
-async fn a_reload_resolves_its_names_first_and_is_refused_where_one_leads_astray() {
+async fn a_reload_resolves_its_names_first_and_is_refused_when_one_has_a_refused_address() {
     let (net, names) = (Net::claim(), NameServer::start().await);
     let _echo = EchoTarget::start(net.target(0)).await;
     let gateway = TestGateway::start_with(net, |config| config.settings.name_servers = vec![names.address]).await;

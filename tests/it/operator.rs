@@ -52,7 +52,7 @@ impl Operated {
 }
 
 #[test]
-fn a_bad_admin_address_is_reported_by_what_it_came_from() {
+fn a_bad_admin_address_is_reported_with_its_source() {
     let run = |arguments: &[&str]| {
         let output = plgw(arguments).env("PLGW_ADMIN", "not an address").output().expect("the binary runs");
         let ran = Ran::from(output);
@@ -129,7 +129,7 @@ async fn every_kind_of_fault_is_added_listed_and_removed_by_command() {
 }
 
 #[tokio::test]
-async fn a_fault_by_command_strikes_and_shows_in_the_flow_list() {
+async fn a_fault_set_by_command_takes_effect_and_shows_in_the_flow_list() {
     let operated = Operated::start().await;
     operated.ok("fault add latency --delay 1ms --name slow --target Cluster0/a").await;
     let mut flow = operated.gateway.dial("a").await;

@@ -43,7 +43,7 @@ async fn a_bound_port_refuses_until_it_is_opened() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_ports_that_were_bound_when_one_is_taken() {
+async fn bound_ports_are_released_when_one_is_taken() {
     let net = Net::claim();
     let (plane, _lost) = started(&Registry::new());
     let snapshot = planned(&net);
@@ -95,7 +95,7 @@ async fn the_series_of_a_closed_listener_show_their_last_values_for_a_while() {
 
 /// What comes and goes by the APIs all day long must not stay on the page for ever; totals keep what it carried.
 #[tokio::test]
-async fn the_series_of_a_closed_listener_leave_the_page_after_their_time() {
+async fn the_series_of_a_closed_listener_are_removed_after_a_while() {
     let registry = Registry::keeping_ended_for(Duration::ZERO);
     let (_, plane) = page_of_a_closed_listener(&registry).await;
     eventually("nothing is left", || {

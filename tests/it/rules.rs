@@ -81,7 +81,7 @@ fn sharded(count: usize) -> Case {
 
 /// A7, A8: each mongos counts, and so does the BI Connector.
 #[test]
-fn the_51st_target_of_a_region_is_refused_with_what_takes_up_the_slots() {
+fn the_51st_target_of_a_region_is_refused_with_the_users_of_the_slots() {
     assert!(sharded(49).is_right().contains("50 targets"));
     sharded(50).is_refused(&["51 addressable targets in us-east-1", "limit of 50", "Sharded0", "one-time increase"]);
 }

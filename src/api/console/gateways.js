@@ -46,7 +46,7 @@ function makeGateway({ id }) {
     act(forget, `${id} is not forgotten`, async () => {
       const { ports } = await remove(`gateways/${part(id)}`);
       await refresh();
-      return `${id} is forgotten; ${ports} ports wait for it no more`;
+      return `${id} is forgotten; ${ports} reserved ports are released`;
     }),
   );
   return {

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_know_stars_and_question_marks() {
+    fn filters_match_stars_and_question_marks() {
         for (pattern, text, fits) in [
             ("available", "available", true),
             ("pending*", "pendingAcceptance", true),

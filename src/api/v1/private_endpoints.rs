@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_only_atlas_knows_waits_then_fails_then_goes() {
+    fn an_endpoint_known_only_to_atlas_waits_then_fails_then_is_deleted() {
         let mut inventory = quickstart();
         let unknown = "vpce-0fffffffffffffff0";
         registration(&mut inventory, unknown);

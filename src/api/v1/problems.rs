@@ -262,7 +262,7 @@ fn limits(limits: &[LimitsOut], list: &mut ProblemList) {
 /// Refused or pending changes, and failed writes.
 fn changes(facts: &ProblemInputs<'_>, list: &mut ProblemList) {
     if let Some(problem) = facts.reload_problem {
-        let message = format!("the last reload was refused, what was before is in force: {problem}");
+        let message = format!("the last reload was refused, the former config stays in force: {problem}");
         list.add(Severity::Warning, SubjectKind::Config, Vec::new(), message);
     }
     if !facts.pending_settings.is_empty() {
@@ -479,7 +479,7 @@ mod tests {
             lines,
             [
                 "critical state_store: the state store did not take the last change: the disk is full",
-                "warning config: the last reload was refused, what was before is in force: line 3: no such key",
+                "warning config: the last reload was refused, the former config stays in force: line 3: no such key",
                 "warning setting: changed settings take effect at the next start: dns.ttl, workers",
                 "warning flow_log: the flow log can't be written: the disk is full",
                 "info target: flows drain on ports that were given up: 1024",
@@ -498,15 +498,15 @@ mod tests {
         };
         let lines = lines(&ProblemInputs { shared_status: &status, ..well() });
         assert_eq!(lines.len(), 3, "{lines:?}");
-        let begins = "critical state_store: the state store has not answered since 2027-01-15T08:00:00Z; what is in force goes on, \
-                      and changes are refused until it answers: no etcd member answered";
+        let begins = "critical state_store: the state store has not answered since 2027-01-15T08:00:00Z; the current state stays in \
+                      force, and changes are refused until it answers: no etcd member answered";
         assert_eq!(lines[0], begins);
         assert!(lines[1].ends_with("failed to bind 10.0.1.7:1024: address already in use"), "{lines:?}");
         assert!(lines[2].contains("`plgw reload` makes the file the config of all"), "{lines:?}");
     }
 
     #[test]
-    fn of_many_names_the_first_are_listed_and_the_others_counted() {
+    fn the_first_of_many_names_are_listed_and_the_others_counted() {
         let all: Vec<_> = (0..50).map(|n| format!("t{n}")).collect();
         assert_eq!((names(&all[..3]), names(&all)), ("t0, t1, t2".to_owned(), "t0, t1, t2 and 47 more".to_owned()));
     }

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn flows_of_all_gateways_have_ids_of_their_own_and_who_does_not_answer_is_named() {
+    fn flows_of_all_gateways_have_distinct_ids_and_a_silent_gateway_is_named() {
         let of = |id: &str, answer| GatewayAnswer { id: id.to_owned(), answer };
         let flows = |id: &str| Ok(json!({ "flows": [{ "id": id }] }));
         let answers = [of("a", flows("7f")), of("b", flows("7f")), of("c", Err("no route to host".to_owned()))];

@@ -58,7 +58,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 fn forgotten(answer: &Value, _: Terminal) -> String {
-    format!("  gateway {} is forgotten; {} ports wait for it no more\n", cell(&answer["gateway"]), answer["ports"])
+    format!("  gateway {} is forgotten; {} reserved ports are released\n", cell(&answer["gateway"]), answer["ports"])
 }
 
 fn table(answer: &Value, terminal: Terminal) -> String {

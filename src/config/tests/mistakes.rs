@@ -145,7 +145,7 @@ move_grace = "2s
 }
 
 #[test]
-fn settings_that_cannot_be_are_named_with_what_can() {
+fn impossible_settings_are_refused_with_the_possible_ones() {
     said(&[(
         "[[vpc]]",
         r#"[state]

@@ -274,7 +274,7 @@ fn a_standby_takes_over_once_the_lease_of_the_holder_is_over() {
 }
 
 #[test]
-fn a_gateway_that_leaves_is_replaced_at_once_and_one_that_is_started_again_goes_on_at_once() {
+fn a_gateway_that_leaves_is_replaced_at_once_and_a_restarted_one_continues_at_once() {
     let mut world = World::new(&WANTED);
     world.run(&[0, 1, 2], Duration::from_secs(3));
     world.restart(1);
@@ -304,7 +304,7 @@ fn without_the_store_zones_are_served_that_no_other_gateway_may_take() {
 
 /// A holder that never saw the standby may serve for ever.
 #[test]
-fn a_standby_waits_for_a_holder_that_did_not_know_of_it_until_that_one_is_forgotten() {
+fn a_standby_waits_for_a_holder_that_did_not_see_it_until_the_holder_is_forgotten() {
     let mut world = World::new(&WANTED);
     world.run(&[0], Duration::from_secs(3));
     world.run(&[2], 5 * TAKEOVER);
@@ -354,7 +354,7 @@ fn a_claim_whose_addresses_cannot_be_bound_goes_to_a_standby_that_can_bind_them(
 }
 
 #[test]
-fn a_process_that_does_not_know_its_host_waits_until_the_earlier_one_is_gone() {
+fn a_process_without_host_information_waits_until_the_earlier_one_is_gone() {
     let mut world = World::new(&WANTED[..1]);
     world.gateways[0].membership = membership("a", "", WANTED[0].1, 1);
     world.run(&[0], Duration::from_secs(3));

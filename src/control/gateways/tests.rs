@@ -292,7 +292,7 @@ fn a_gateway_that_died_leaves_dns_and_its_standby_takes_its_zone() {
 }
 
 #[test]
-fn while_the_store_is_away_zones_without_a_standby_are_served_and_no_gateway_is_judged() {
+fn zones_without_a_standby_are_served_and_no_gateway_is_declared_gone_while_the_store_is_unavailable() {
     block_on(async {
         let (store, host) = (memory(), Host::default());
         let a = Gateway::start("a", Some(&ZONES[..1]), &store, &host).await;
@@ -479,7 +479,7 @@ fn gateways_without_zones_listen_everywhere_and_nothing_is_unserved() {
 }
 
 #[test]
-fn a_gateway_that_is_gone_is_forgotten_with_what_waits_for_it() {
+fn a_gateway_that_is_gone_is_forgotten_with_its_reserved_ports() {
     block_on(async {
         let (store, host) = (memory(), Host::default());
         let a = Gateway::start("a", Some(&ZONES[..1]), &store, &host).await;

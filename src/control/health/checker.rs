@@ -134,7 +134,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_state_is_what_the_last_long_enough_run_says(
+        fn the_state_follows_the_last_long_enough_run_of_results(
             passes in proptest::collection::vec(any::<bool>(), 1..60), healthy in 2u8..=10, unhealthy in 2u8..=10,
         ) {
             let mut checker = checker(healthy, unhealthy);

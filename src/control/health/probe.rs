@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn with_proxy_protocol_a_probe_says_that_it_is_the_load_balancers_own() {
+    async fn a_probe_with_proxy_protocol_sends_the_local_command() {
         let (_, bytes, ended) = seen(true, None).await;
         assert!(ended);
         let header = ppp::v2::Header::try_from(bytes.as_slice()).expect("a PROXY header");

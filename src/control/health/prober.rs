@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_member_that_stays_silent_fails_at_the_timeout_and_keeps_its_rhythm() {
+    async fn a_silent_member_fails_at_the_timeout_and_keeps_its_interval() {
         let mut bench = TestProber::start();
         bench.answer(&member(1), ScriptedAnswer::Silent);
         bench.answer(&member(2), ScriptedAnswer::Well);

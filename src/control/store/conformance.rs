@@ -203,7 +203,7 @@ async fn lagging(store: Arc<dyn StateStore>) {
 
 /// etcd compacts on request or as configured: see `etcd_tests`.
 #[tokio::test]
-async fn a_watch_of_what_is_forgotten_is_refused() {
+async fn a_watch_of_a_compacted_revision_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     forgotten(Arc::new(MemoryStore::new())).await;
     forgotten(Arc::new(MemoryStore::with_gaps())).await;

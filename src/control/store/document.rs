@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_version_wrote_is_refused_although_its_checksum_holds() {
+    fn a_record_of_no_known_version_is_refused_despite_a_valid_checksum() {
         for content in [
             "{",
             "[",

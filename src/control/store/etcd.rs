@@ -272,7 +272,7 @@ impl Members {
                 match self.open_watch(&prefix, after).await {
                     Ok(Ok(stream)) => break stream,
                     Ok(Err(_)) => return sender.lag(),
-                    Err(failure) => tracing::debug!(reason = %failure, "cannot watch the state in etcd; trying again"),
+                    Err(failure) => tracing::debug!(reason = %failure, "failed to watch the state in etcd; retrying"),
                 }
                 tokio::time::sleep(WATCH_RETRY).await;
             };

@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_state_file_is_refused_and_left_alone() {
+    async fn a_file_that_is_no_state_file_is_refused_and_not_changed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("state.json");
         fs::write(&path, "a diary").unwrap();

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queries_select_what_mongodb_selects() {
+    fn queries_match_as_in_mongodb() {
         let document = doc! { "a": 5, "s": "x", "n": null, "tags": ["p", "q"], "in": { "b": [{ "c": 1 }] } };
         let fitting = [
             doc! {},

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_awaiting_hello_names_both_what_it_knows_and_how_long_it_waits() {
+    fn an_awaitable_hello_needs_a_topology_version_and_a_maximum_time() {
         let version = doc! { "processId": ObjectId::new(), "counter": 3_i64 };
         let seen = code(doc! { "hello": 1, "topologyVersion": version.clone(), "maxAwaitTimeMS": 10_000 }).unwrap();
         assert_eq!(seen.awaits.map(|awaits| (awaits.counter, awaits.longest)), Some((3, Duration::from_secs(10))));

@@ -168,7 +168,7 @@ impl Store {
         data.copies.join(self.member, keep);
         if !keep && alone > base {
             data.rollbacks += 1;
-            tracing::info!(member = self.member, "stand-in member rolls back its writes from while it was isolated");
+            tracing::info!(member = self.member, "stand-in member rolls back the writes made while it was isolated");
         }
     }
 

@@ -179,7 +179,7 @@ fn awaiting(reply: &Document, milliseconds: i32) -> Document {
 }
 
 #[tokio::test]
-async fn hello_has_what_drivers_need_from_a_primary_and_a_secondary() {
+async fn hello_has_the_fields_that_drivers_need_from_a_primary_and_a_secondary() {
     let (set, _horizons) = plain_set().await;
     let own: Vec<String> = set.addresses().iter().map(ToString::to_string).collect();
     for (index, address) in set.addresses().iter().enumerate() {
@@ -263,7 +263,7 @@ async fn a_wait_without_a_change_ends_in_time_with_the_same_state() {
 }
 
 #[tokio::test]
-async fn a_client_that_knows_another_process_is_answered_at_once() {
+async fn a_client_with_the_topology_of_another_process_is_answered_at_once() {
     let (set, _horizons) = plain_set().await;
     let mut raw = Raw::dial(set.addresses()[0]).await;
     let now = raw.run(doc! { "hello": 1 }).await;
@@ -295,7 +295,7 @@ async fn a_watcher_that_goes_away_is_noticed() {
 }
 
 #[tokio::test]
-async fn the_dialled_name_chooses_what_hello_says() {
+async fn the_dialled_name_selects_the_horizon_in_hello() {
     let dir = TempDir::new().unwrap();
     let ca = LabCa::open_or_create(dir.path()).expect("a CA");
     let (private, public) = ("pl-0-us-east-1-k45tj.mongodb.net", "cluster0-shard-00-00-k45tj.mongodb.net");
@@ -331,7 +331,7 @@ async fn the_dialled_name_chooses_what_hello_says() {
 }
 
 #[tokio::test]
-async fn only_the_primary_writes_and_secondaries_read_for_who_will_have_it() {
+async fn only_the_primary_writes_and_secondaries_read_if_the_client_allows_it() {
     let (set, _horizons) = plain_set().await;
     let mut primary = Raw::dial(set.addresses()[0]).await;
     let mut secondary = Raw::dial(set.addresses()[1]).await;
@@ -578,7 +578,7 @@ async fn behind_a_load_balancer_a_mongos_sends_its_service_id_on_request() {
 }
 
 #[tokio::test]
-async fn a_load_balanced_port_closes_on_who_has_no_header() {
+async fn a_load_balanced_port_closes_connections_without_a_header() {
     let mongos = two_mongos().await;
     let address = mongos.addresses()[0].load_balanced.expect("a port");
     let mut raw = Raw::dial(address).await;
@@ -589,7 +589,7 @@ async fn a_load_balanced_port_closes_on_who_has_no_header() {
 }
 
 #[tokio::test]
-async fn a_set_with_headers_knows_its_clients_and_their_endpoint() {
+async fn a_set_with_headers_shows_its_clients_and_their_endpoint() {
     let horizons = watch::Sender::default();
     let set = ReplicaSet::start(ReplicaSetSpec { proxied: true, ..spec(&horizons) }).await.expect("a replica set");
     let address = set.addresses()[0];

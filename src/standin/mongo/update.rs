@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn operators_change_what_they_name() {
+    fn update_operators_change_the_named_fields() {
         let before = doc! { "_id": 1, "n": 1, "f": 1.5, "gone": true };
         let update = doc! { "$set": { "a.b": 2 }, "$inc": { "n": 2, "new": 5_i64, "f": 1 }, "$unset": { "gone": "" } };
         let expected = doc! { "_id": 1, "n": 3, "f": 2.5, "a": { "b": 2 }, "new": 5_i64 };

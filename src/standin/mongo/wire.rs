@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_messages_are_refused_by_what_is_wrong() {
+    fn malformed_messages_are_refused_with_the_reason() {
         let body = section(&doc! { "ping": 1 });
         assert!(error(&msg(1 << 5, std::slice::from_ref(&body))).contains("flags"));
         assert!(error(&msg(0, &[])).contains("0 body sections"));

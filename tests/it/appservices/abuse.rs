@@ -27,7 +27,7 @@ fn short() -> AppOptions {
 }
 
 #[tokio::test]
-async fn a_head_that_never_ends_ends_the_connection() {
+async fn an_endless_head_closes_the_connection() {
     let backend = Recorder::start().await;
     let limits = AppLimits { idle: Duration::from_secs(60), ..short().limits };
     let lab = Lab::start_with(&backend.url, AppOptions { limits, ..short() }, |_| {}).await;
@@ -258,7 +258,7 @@ async fn connections_past_the_limit_are_reset() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_silent_goes_on_where_it_was() {
+async fn an_idle_connection_resumes() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     let silence = || tokio::time::sleep(Duration::from_millis(100));

@@ -46,7 +46,7 @@ async fn client_requests_through_a_general_endpoint_reach_the_app_from_wherever_
 
 /// B3: the same 404 for an app that is restricted and for one that doesn't exist.
 #[tokio::test]
-async fn a_restricted_app_looks_like_none_from_outside() {
+async fn a_restricted_app_looks_absent_from_outside() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     for http in [Http::One, Http::Two] {
@@ -99,7 +99,7 @@ async fn the_switch_takes_effect_for_the_next_request_and_drops_no_connection() 
 
 /// B4: a request in flight is answered as it was decided.
 #[tokio::test]
-async fn a_request_that_is_at_hand_when_the_switch_is_thrown_is_answered() {
+async fn a_request_in_progress_when_the_restriction_changes_is_answered() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
     lab.allow_non_vpc_requests(true).await;
@@ -280,7 +280,7 @@ async fn a_refused_client_gets_no_answer() {
 
 /// Two apps share every address; each has its own settings.
 #[tokio::test]
-async fn apps_at_one_address_are_judged_each_by_its_own_settings() {
+async fn apps_at_one_address_follow_their_own_settings() {
     let (first, second) = (Recorder::start().await, Recorder::start().await);
     let url = second.url.clone();
     let lab = Lab::start_with(&first.url, AppOptions::default(), move |desired| {
@@ -302,7 +302,7 @@ async fn apps_at_one_address_are_judged_each_by_its_own_settings() {
 
 /// An address that is given up takes no new connections, and what is at hand there is finished.
 #[tokio::test]
-async fn a_removed_endpoint_closes_its_address_and_finishes_what_is_at_hand() {
+async fn a_removed_endpoint_closes_its_address_and_finishes_open_requests() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
     let mut client = Client::connect(&lab, Http::One, VPC, GENERAL).await;

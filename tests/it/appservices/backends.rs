@@ -71,7 +71,7 @@ async fn a_request_is_sent_again_where_its_connection_was_closed_before_it() {
 
 /// RFC 9110 §9.2.2: no retry of a failed retry, however many connections are kept.
 #[tokio::test]
-async fn a_request_that_fails_again_is_sent_no_third_time() {
+async fn a_request_is_retried_only_once() {
     for h2c in [true, false] {
         let backend = Recorder::start_as(Manner { h2c, ..Manner::default() }).await;
         let lab = Lab::start_with(&backend.url, quick(), |_| {}).await;
@@ -147,7 +147,7 @@ async fn a_backend_that_refuses_breaks_off_or_stalls_gives_502_or_504() {
 }
 
 #[tokio::test]
-async fn a_backend_by_http2_or_tls_is_asked_by_it() {
+async fn requests_reach_http2_and_tls_backends() {
     let h2c = Recorder::start_as(Manner { h2c: true, ..Manner::default() }).await;
     let lab = Lab::start(&h2c.url).await;
     for http in [Http::One, Http::Two] {
@@ -179,7 +179,7 @@ async fn a_backend_by_http2_or_tls_is_asked_by_it() {
 
 /// With PROXY protocol, a backend learns client and endpoint on the connection itself, and clients share none.
 #[tokio::test]
-async fn a_backend_can_get_the_client_by_proxy_protocol() {
+async fn a_backend_can_receive_the_client_address_by_proxy_protocol() {
     let backend = Recorder::start_as(Manner { proxy_header: proxy_protocol::HEADER_LEN, ..Manner::default() }).await;
     let options = AppOptions { proxy_protocol: true, ..AppOptions::default() };
     let lab = Lab::start_with(&backend.url, options, |desired| desired.apps[0].allow_non_vpc_requests = true).await;
@@ -240,7 +240,7 @@ async fn a_client_that_leaves_ends_its_request_at_the_backend() {
 
 /// Stopping answers what is at hand and ends the rest in the time given.
 #[tokio::test]
-async fn a_stop_finishes_what_is_at_hand() {
+async fn a_stop_finishes_open_requests() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     let mut client = Client::connect(&lab, Http::Two, VPC, GENERAL).await;

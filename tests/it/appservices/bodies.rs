@@ -60,7 +60,7 @@ async fn bytes_after_an_early_answer_are_never_a_request() {
 
 /// Requests whose bodies never end keep no connection from others: it is not reused before they have.
 #[tokio::test]
-async fn a_body_that_is_owed_to_a_backend_stops_no_other_client() {
+async fn a_body_pending_to_a_backend_blocks_no_other_client() {
     let backend = RawBackend::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
     let lab = Lab::start(&backend.url).await;
     let post = [(":method", "POST"), (":scheme", "https"), (":authority", HOST), (":path", CALL)];
@@ -218,7 +218,7 @@ async fn malformed_requests_get_400_and_are_counted() {
 
 /// A limit for each stream: one that its client does not read ends, and others of the connection go on.
 #[tokio::test]
-async fn an_http2_stream_that_is_not_read_is_reset_and_others_go_on() {
+async fn an_unread_http2_stream_is_reset_and_others_continue() {
     let backend = Recorder::start().await;
     let limits = AppLimits { body_idle: Duration::from_millis(400), ..AppLimits::default() };
     let lab = Lab::start_with(&backend.url, AppOptions { limits, ..AppOptions::default() }, |_| {}).await;
@@ -237,7 +237,7 @@ async fn an_http2_stream_that_is_not_read_is_reset_and_others_go_on() {
 
 /// After an early answer the stream is reset without an error (RFC 9113 §8.1), once the client had time to read it.
 #[tokio::test]
-async fn an_early_answer_over_http2_is_whole_and_the_connection_goes_on() {
+async fn an_early_answer_over_http2_is_complete_and_the_connection_continues() {
     let backend = RawBackend::answering(EARLY).await;
     let lab = Lab::start(&backend.url).await;
     let mut client = Client::connect(&lab, Http::Two, VPC, GENERAL).await;

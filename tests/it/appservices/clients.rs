@@ -8,7 +8,7 @@ use super::recorder::Recorder;
 
 /// B1 to B6, B14.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn real_clients_get_what_they_would_get_from_app_services() {
+async fn real_clients_get_the_answers_of_app_services() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
     for public in ["404", "200"] {

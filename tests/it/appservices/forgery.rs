@@ -57,7 +57,7 @@ impl Two {
 }
 
 #[tokio::test]
-async fn headers_that_claim_an_origin_change_nothing_and_go_no_further() {
+async fn headers_that_claim_an_origin_are_ignored_and_removed() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
     let forged = [
@@ -285,7 +285,7 @@ async fn trailers_are_not_passed_on() {
 
 /// A PROXY header in front of the TLS handshake is no handshake, from whomever it comes.
 #[tokio::test]
-async fn a_proxy_header_from_a_client_gets_it_nowhere() {
+async fn a_proxy_header_from_a_client_has_no_effect() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     let (client, listener) = ("127.0.0.9:5".parse().expect("an address"), lab.at(GENERAL));
@@ -303,7 +303,7 @@ async fn a_proxy_header_from_a_client_gets_it_nowhere() {
 }
 
 #[tokio::test]
-async fn http2_requests_for_other_hosts_on_one_connection_are_judged_each_by_itself() {
+async fn http2_requests_for_other_hosts_on_one_connection_are_checked_separately() {
     let Two { lab, secret, open } = Two::start().await;
     let mut client = Client::connect(&lab, Http::Two, INTERNET, PUBLIC).await;
     let path = format!("/api/client/v2.0/app/{OTHER}/x");

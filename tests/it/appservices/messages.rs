@@ -16,7 +16,7 @@ const SYNC_PATH: &str = "/api/client/v2.0/app/myapp-abcde/realm-sync";
 
 /// RFC 9110 §15.2.2, RFC 9113 §8.6.
 #[tokio::test]
-async fn a_101_that_was_not_asked_for_is_a_bad_gateway() {
+async fn an_unrequested_101_is_a_bad_gateway() {
     let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nraw";
     let backend = RawBackend::answering(switched).await;
     let lab = Lab::start(&backend.url).await;
@@ -78,7 +78,7 @@ async fn a_response_with_a_length_and_chunks_passes_by_its_chunks() {
 
 /// Names that backends, frameworks and content networks take for a client's address, or for a header that decides.
 #[tokio::test]
-async fn fields_that_a_backend_might_take_for_an_origin_or_a_length_go_no_further() {
+async fn fields_that_a_backend_could_read_as_an_origin_or_a_length_are_removed() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     let dropped = "transfer_encoding content_length x.plgw.origin x~plgw~origin x_plgw_origin x!a x#a x$a x%a x&a x'a x*a \
@@ -120,7 +120,7 @@ async fn fields_that_a_backend_might_take_for_an_origin_or_a_length_go_no_furthe
 
 /// A request that this gateway has forwarded already is not forwarded again (RFC 9110 §7.6.3).
 #[tokio::test]
-async fn a_request_that_comes_back_is_a_loop() {
+async fn a_forwarded_request_that_returns_is_a_loop() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     let mut client = Client::connect(&lab, Http::Two, VPC, GENERAL).await;
@@ -210,7 +210,7 @@ async fn a_response_may_have_more_than_a_hundred_fields() {
 }
 
 #[tokio::test]
-async fn options_of_the_whole_server_are_the_gateways_to_answer() {
+async fn server_wide_options_are_answered_by_the_gateway() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     for (host, status) in [(HOST, "200"), ("elsewhere", "421")] {
@@ -224,7 +224,7 @@ async fn options_of_the_whole_server_are_the_gateways_to_answer() {
 
 /// RFC 9110 §15.5.22.
 #[tokio::test]
-async fn a_426_names_the_protocol_that_the_client_is_to_use() {
+async fn a_426_names_the_required_protocol() {
     let backend = RawBackend::answering(
         "HTTP/1.1 426 Upgrade Required\r\nUpgrade: websocket\r\nConnection: upgrade\r\nContent-Length: 0\r\n\r\n",
     )
@@ -262,7 +262,7 @@ async fn trailers_of_a_response_pass_on_both_versions() {
 
 /// A client that reads nothing is reset, over a bare connection as over TLS: what was not read is not kept for it.
 #[tokio::test]
-async fn an_answer_that_is_never_read_is_given_up_by_reset() {
+async fn an_unread_answer_ends_in_a_reset() {
     let backend = Recorder::start().await;
     let limits = plgw::appservices::AppLimits { body_idle: Duration::from_millis(300), ..Default::default() };
     let options = plgw::appservices::AppOptions { limits, ..Default::default() };

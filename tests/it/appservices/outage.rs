@@ -58,7 +58,7 @@ async fn begin(lab: &Lab, path: &str) -> Tls {
 }
 
 #[tokio::test]
-async fn what_goes_through_a_lost_zone_stands_still_until_the_outage_is_over_and_the_other_zone_serves() {
+async fn traffic_of_a_lost_zone_stalls_until_the_outage_ends_and_the_other_zone_serves() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
     let mut raw = tls(&lab, VPC, GENERAL, HOST, &[b"http/1.1"]).await.expect("TLS");
@@ -96,7 +96,7 @@ async fn what_goes_through_a_lost_zone_stands_still_until_the_outage_is_over_and
 
 /// Where an endpoint is removed or the front end stops while a zone is lost, nothing is left behind.
 #[tokio::test]
-async fn what_stands_still_ends_with_its_listener() {
+async fn stalled_connections_end_with_their_listener() {
     for is_removed in [true, false] {
         let backend = Recorder::start().await;
         let mut lab = Lab::start(&backend.url).await;
@@ -115,7 +115,7 @@ async fn what_stands_still_ends_with_its_listener() {
 }
 
 #[tokio::test]
-async fn a_websocket_that_stands_still_is_ended_by_command() {
+async fn a_stalled_websocket_is_ended_by_command() {
     let backend = Recorder::start().await;
     let mut lab = Lab::start(&backend.url).await;
     let (mut socket, _) = open(&lab, VPC, SYNC, WS_SDK, "").await.expect("a WebSocket");
@@ -131,7 +131,7 @@ async fn a_websocket_that_stands_still_is_ended_by_command() {
 
 /// Responses that clients of the lost zone do not take use up no HTTP/2 window that the other zone's need.
 #[tokio::test]
-async fn bodies_pass_through_the_other_zone_while_those_of_the_lost_zone_stand_still() {
+async fn bodies_of_a_lost_zone_stall_and_those_of_the_other_zone_pass() {
     const BIG: &str = "/api/client/v2.0/app/myapp-abcde/big";
     let backend = Recorder::start_as(Manner { h2c: true, ..Manner::default() }).await;
     let mut lab = Lab::start(&backend.url).await;

@@ -112,7 +112,7 @@ async fn upgrades_from_outside_get_404_while_the_app_is_restricted() {
 }
 
 #[tokio::test]
-async fn a_backend_that_refuses_a_websocket_is_heard() {
+async fn a_backends_refusal_of_a_websocket_is_passed_on() {
     let backend = Recorder::start().await;
     let lab = Lab::start(&backend.url).await;
     let Err(Error::Http(response)) = open(&lab, VPC, SYNC, WS_SDK, "refuse").await else { panic!("refused") };
@@ -226,7 +226,7 @@ async fn websockets_of_a_removed_endpoint_last_until_the_delay_ends() {
 
 /// An upgrade that the backend doesn't agree to by the right key is no upgrade.
 #[tokio::test]
-async fn a_backend_that_answers_another_key_is_a_bad_gateway() {
+async fn a_backend_with_a_wrong_accept_key_is_a_bad_gateway() {
     let listener = tokio::net::TcpListener::bind("127.1.0.31:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     let task = tokio::spawn(async move {

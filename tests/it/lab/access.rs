@@ -30,7 +30,7 @@ fn joined_networks_reach_the_endpoint_without_an_access_list_and_others_do_not()
 }
 
 #[test]
-fn listed_addresses_of_the_internet_reach_the_standard_ports_and_others_are_met_by_silence() {
+fn listed_addresses_of_the_internet_reach_the_standard_ports_and_others_get_no_answer() {
     let Some(lab) = TestLab::up() else { return };
     lab.hello(Host::Internet, PUBLIC).expect("on the list");
     let refused = || lab.metric("plgw_refused_flows_total", &["reason=\"access_list\""]).expect("a series");

@@ -181,7 +181,7 @@ fn a_forged_source_reaches_no_endpoint_and_no_host() {
 
 /// The gateway's sockets are a second wall behind the routes, which are opened for this test.
 #[test]
-fn behind_the_routes_the_gateways_sockets_distinguish_ipv6_sources() {
+fn without_the_routes_the_gateways_sockets_distinguish_ipv6_sources() {
     let Some(lab) = lab() else { return };
     lab.at(Host::Gateway, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

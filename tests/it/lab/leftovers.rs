@@ -135,7 +135,7 @@ fn a_lab_that_lost_any_process_is_listed_as_died_and_cleaned_up_by_the_next_up_o
 }
 
 #[test]
-fn an_up_that_is_killed_half_way_leaves_nothing_that_the_next_down_does_not_remove() {
+fn an_interrupted_up_is_cleaned_up_by_the_next_down() {
     let labs = Labs::alone();
     if labs.up(&[]).is_none() {
         return;
@@ -183,7 +183,7 @@ fn a_lab_whose_directory_was_removed_and_created_again_ends_too() {
 }
 
 #[test]
-fn an_up_that_fails_leaves_nothing() {
+fn a_failed_up_leaves_nothing() {
     let labs = Labs::alone();
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("lab.toml");

@@ -37,7 +37,7 @@ pub(super) fn ask(lab: &TestLab, host: Host, resolver: Ipv4Addr, name: &str) -> 
 }
 
 #[test]
-fn the_vpc_sees_the_private_view_and_everybody_else_the_public_one() {
+fn the_vpc_gets_the_private_view_and_other_clients_the_public_one() {
     let Some(lab) = TestLab::up() else { return };
     let both = vec![ENI_B, ENI_A];
     for host in [Host::Vpc, Host::VpcB] {

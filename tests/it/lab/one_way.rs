@@ -115,7 +115,7 @@ fn no_packet_of_the_services_side_passes_the_gateway_whatever_source_it_claims()
 }
 
 #[test]
-fn connecting_from_the_services_side_comes_to_nothing_while_the_same_from_the_vpc_connects() {
+fn connections_from_the_services_side_fail_and_from_the_vpc_succeed() {
     let Some(lab) = TestLab::up() else { return };
     let host = lab.at(Host::Vpc, || TcpListener::bind("10.0.30.10:7777")).expect("a listener in the VPC");
     lab.connect(Host::VpcB, (HOSTS[0], 7777)).expect("hosts of the VPC reach each other");
@@ -132,7 +132,7 @@ fn connecting_from_the_services_side_comes_to_nothing_while_the_same_from_the_vp
 
 /// The gateway's sockets are a second wall behind that of the kernel's routing; it is opened for this test.
 #[test]
-fn behind_the_wall_of_routes_the_gateways_sockets_refuse_and_count_the_services_side() {
+fn without_the_routes_the_gateways_sockets_refuse_and_count_the_services_side() {
     let Some(lab) = TestLab::up() else { return };
     lab.at(Host::Gateway, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

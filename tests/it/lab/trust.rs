@@ -44,7 +44,7 @@ fn a_directory_of_another_user_is_refused_by_every_command() {
 }
 
 #[test]
-fn a_directory_that_others_may_write_is_refused_and_a_lab_s_own_is_not_theirs_to_read() {
+fn a_directory_writable_by_others_is_refused_and_a_labs_own_is_private() {
     let labs = Labs::new();
     let Some(_) = labs.up(&[]) else { return };
     let mode = |name: &str| {

@@ -21,7 +21,7 @@ fn operate(lab: &TestLab, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn ports_that_nothing_listens_on_time_out_and_follow_what_is_open() {
+fn ports_without_a_listener_time_out_and_follow_the_open_ports() {
     let Some(lab) = TestLab::up() else { return };
     for host in [Host::Vpc, Host::Peer] {
         for to in [(ENI_A, 1023), (ENI_A, 2000), (ENI_B, 27017), (ENI_A, 443), (APPS_A, 80), (APPS_A, 1024)] {
@@ -62,7 +62,7 @@ fn a_port_whose_target_refuses_refuses_behind_the_packet_filter() {
 
 /// Interface endpoints answer neither UDP nor pings, and send no ICMP about them.
 #[test]
-fn datagrams_to_an_endpoint_meet_silence() {
+fn datagrams_to_an_endpoint_get_no_answer() {
     let Some(lab) = TestLab::up() else { return };
     let answer = |to: (Ipv4Addr, u16)| {
         lab.at(Host::Vpc, || {
