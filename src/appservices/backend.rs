@@ -49,6 +49,14 @@ const MAX_IDLE: usize = 256;
 /// Maximum number of header fields in a backend's response.
 const MAX_FIELDS: usize = 512;
 
+/// Requests that share an HTTP/2 connection, at most, whatever the backend allows.
+const MAX_STREAMS: u32 = 100;
+
+/// What a backend may send ahead of a client that does not read. The connection's window has room for all of its streams,
+/// so responses that are not read never hold up another one.
+const STREAM_WINDOW: u32 = 512 << 10;
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+
 /// How often to check whether a backend's SETTINGS have arrived; hyper wakes no task when they do.
 const SETTINGS_POLL: Duration = Duration::from_millis(1);
 
@@ -369,8 +377,10 @@ impl Backends {
     /// A connection that can send a request now, if there is one.
     fn take(&self, key: &PoolKey) -> Option<RequestSender> {
         if let Some(connections) = self.multiplexed.borrow().get(key) {
-            let has_room =
-                |found: &&Multiplexed| !found.sender.is_closed() && found.streams.open.get() < found.streams.max.get();
+            let has_room = |found: &&Multiplexed| {
+                let max = found.streams.max.get().min(MAX_STREAMS as usize);
+                !found.sender.is_closed() && found.streams.open.get() < max
+            };
             if let Some(found) = connections.iter().find(has_room) {
                 return Some(RequestSender::Http2(found.sender.clone(), StreamGuard::new(&found.streams)));
             }
@@ -416,7 +426,9 @@ impl Backends {
     where
         T: Read + Write + Unpin + 'static,
     {
-        let (sender, connection) = http2::Builder::new(LocalExecutor).handshake(io).await?;
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+        let (sender, connection) = builder.handshake(io).await?;
         let max = Cell::new(connection.current_max_send_streams());
         let streams = Rc::new(Streams { open: Cell::new(0), max, since: Cell::new(Instant::now()) });
         let noting = Rc::clone(&streams);

@@ -1,5 +1,6 @@
 //! Backends: kept connections, HTTP/2 and TLS, and those that fail.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -175,6 +176,31 @@ async fn requests_reach_http2_and_tls_backends() {
         let stranger = Lab::start(&backend.url).await;
         assert_eq!(get(&stranger, Http::One, VPC, GENERAL, CALL).await.status, 502);
     }
+}
+
+/// All share one HTTP/2 connection to the backend, and its window.
+#[tokio::test]
+async fn clients_that_do_not_read_delay_no_other_client_of_an_http2_backend() {
+    let backend = Recorder::start_as(Manner { h2c: true, ..Manner::default() }).await;
+    let lab = Lab::start(&backend.url).await;
+    let path = "/api/client/v2.0/app/myapp-abcde/big";
+    let mut silent = VecDeque::new();
+    // Most of them leave: together they held more than the connection's window.
+    for _ in 0..150 {
+        let mut io = tls(&lab, VPC, GENERAL, HOST, &[b"http/1.1"]).await.expect("TLS");
+        io.write_all(format!("GET {path} HTTP/1.1\r\nHost: {HOST}:{}\r\n\r\n", lab.port).as_bytes())
+            .await
+            .expect("sent");
+        io.read_u8().await.expect("the response has begun");
+        silent.push_back(io);
+        if silent.len() > 12 {
+            silent.pop_front();
+        }
+    }
+    for _ in 0..2 {
+        assert_eq!(get(&lab, Http::One, VPC, GENERAL, path).await.body.len(), 8 << 20);
+    }
+    assert_eq!(backend.connections(), 1);
 }
 
 /// With PROXY protocol, a backend learns client and endpoint on the connection itself, and clients share none.
