@@ -1,4 +1,4 @@
-//! What the benches share: a config of any size, an echo server, and a gateway in this process.
+//! Shared by the benches: a config of any size, an echo server, and a gateway in this process.
 
 #![allow(dead_code, reason = "each bench uses a part of it")]
 

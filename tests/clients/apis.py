@@ -26,7 +26,7 @@ KEYS = {"PLGW_ADMIN_PUBLIC_KEY": "public", "PLGW_ADMIN_PRIVATE_KEY": "private-of
 
 
 def follow(*argv, guarded=False):
-    """Runs steps against a separate gateway, with a separate home directory, and shows what they print."""
+    """Runs steps against a separate gateway, with a separate home directory, and shows their output."""
     keys = KEYS if guarded else {}
     os.environ.update(keys)
     try:

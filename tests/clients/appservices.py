@@ -174,8 +174,8 @@ def by_h2load(options):
 
 # ---- WebSockets ----------------------------------------------------------------------------------------------------
 
-# Each script is told: CA, address that it comes from, address that it goes to, port, host, path. It prints `the same`, the
-# status that it was refused with, or what went wrong.
+# Arguments of each script: CA, source address, destination address, port, host, path. It prints `the same`, the
+# status of a refusal, or the error.
 
 WEBSOCKETS = """
 import asyncio, ssl, sys, websockets

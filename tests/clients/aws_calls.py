@@ -1,4 +1,4 @@
-"""What the tests and steps that use boto3 share."""
+"""Shared by the tests and steps that use boto3."""
 
 import botocore.exceptions
 

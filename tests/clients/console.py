@@ -83,7 +83,7 @@ class Page:
         self.cdp("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False)
 
     def prefer(self, scheme):
-        """What the system says of light and dark."""
+        """The system's setting for light and dark."""
         self.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
     def cdp(self, command, **arguments):
@@ -153,7 +153,7 @@ class Page:
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def tab_to(self, name, most=120):
-        """Goes on by Tab until the focus is on what is called `name`; every stop on the way is to be seen."""
+        """Presses Tab until the element named `name` has the focus; each focus on the way must be visible."""
         from selenium.webdriver.common.keys import Keys
 
         for _ in range(most):
@@ -175,7 +175,7 @@ class Page:
         return [line["message"] for line in lines if network or line["source"] != "network"]
 
     def axe(self):
-        """What axe-core finds, in words."""
+        """The findings of axe-core as text."""
         source = (lab.TOOLS / "node_modules" / "axe-core" / "axe.min.js").read_text()
         # Not as a script of the page: its policy would forbid it.
         self.cdp("Runtime.evaluate", expression=source)
@@ -198,7 +198,7 @@ def quoted(text):
 
 
 def ask(name, kind):
-    """What the VPC's resolver answers, as texts."""
+    """The answers of the VPC's resolver as text."""
     import dns.resolver
 
     resolver = dns.resolver.Resolver(configure=False)
@@ -211,7 +211,7 @@ def srv_ports():
 
 
 def tls(address):
-    """A connection whose far end proves that it is a MongoDB host behind the gateway."""
+    """A connection to a verified MongoDB host behind the gateway."""
     context = ssl.create_default_context(cafile=lab.ca())
     raw = socket.create_connection(address, timeout=lab.SOON)
     try:
@@ -269,7 +269,7 @@ def test_the_page_shows_the_running_gateway_without_browser_errors(gateway, page
     assert "General" in page.text("#app-endpoint-rows") and "Sync" in page.text("#app-endpoint-rows")
     for table in page.driver.find_elements("css selector", "table"):
         assert table.find_elements("css selector", "caption"), table.text
-    # What the self-check carried, by target as in all, and as the metrics have it.
+    # The bytes of the self-check, by target and in total, equal to the metrics.
     told = lab.api("GET", "/v1/throughput")
     for key, labels in (("bytes_to_target", 'direction="to_target"'), ("bytes_to_client", 'direction="to_client"')):
         assert told["total"][key] == sum(one[key] for one in told["targets"].values()) > 0, told

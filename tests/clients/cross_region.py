@@ -59,7 +59,7 @@ def main():
     wanted = {"VpcEndpointType": "Interface", "VpcId": vpc, "ServiceName": SERVICE, "SubnetIds": [subnet],
               "SecurityGroupIds": [group], "PrivateDnsEnabled": False, "ServiceRegion": "us-east-1"}
 
-    # The service's owner says which regions may.
+    # The service's owner sets the supported regions.
     listed = lambda: here.describe_vpc_endpoint_services(ServiceRegions=["us-east-1"])["ServiceNames"]
     assert SERVICE not in listed()
     assert "supported remote regions" in refused("InvalidServiceName", here.create_vpc_endpoint, **wanted)

@@ -58,7 +58,7 @@ def test_systemd_finds_no_mistake_in_the_unit():
 
 
 def test_the_unit_exposes_little():
-    """2.0 of 10 at most; what is left is what a gateway is: sockets, the host's network, a port below 1024."""
+    """2.0 of 10 at most; the rest is what a gateway needs: sockets, the host's network, a port below 1024."""
     argv = ["systemd-analyze", "security", "--offline=yes", "--threshold=20"]
     done = lab.run(*argv, DEPLOY / "systemd/plgw.service", check=False)
     assert done.returncode == 0, done.stdout
@@ -102,7 +102,7 @@ def test_the_gateway_lives_within_the_units_system_calls():
     # 1234 openat(AT_FDCWD, …  and  1234 <... epoll_wait resumed>
     used = set(re.findall(r"^\d+ +(?:<\.\.\. )?([a-z0-9_]+)(?:\(| resumed)", trace.read_text(errors="replace"), re.M))
     assert {"accept4", "listen", "sendto", "bind"} <= used, sorted(used)
-    # What starts a program is the manager's to call, before the filter.
+    # The manager makes the calls that start a program, before the filter is set.
     assert used - allowed - {"execve"} == set(), sorted(used - allowed)
 
 
@@ -168,7 +168,7 @@ def test_every_file_of_the_debian_package_is_there_and_fits_the_unit():
     deb = tomllib.loads((lab.ROOT / "Cargo.toml").read_text())["package"]["metadata"]["deb"]
     targets = set()
     for source, to, _ in deb["assets"]:
-        # What `deploy/release` puts there.
+        # Installed by `deploy/release`.
         made = source.startswith("target/release/")
         assert made or [path for path in lab.ROOT.glob(source) if path.is_file()], source
         targets.add("/" + to + (source.rpartition("/")[2] if to.endswith("/") else ""))
@@ -180,7 +180,7 @@ def test_every_file_of_the_debian_package_is_there_and_fits_the_unit():
         assert os.access(script, os.X_OK), script
 
 
-# What packs a release. `.ci/run` does not install all of it, because cargo builds it.
+# Tools that pack a release. `.ci/run` does not install those that cargo would have to build.
 PACKERS = ("cargo-cyclonedx", "cargo-deb", "jq", "umoci")
 
 
@@ -280,7 +280,7 @@ def image():
         if word == "COPY":
             *names, to = rest.split()
             for name in names:
-                # What the ignore file leaves out is not there to be copied.
+                # Files in the ignore file are not available for copying.
                 assert any(name == line[1:] or name.startswith(line[1:] + "/") for line in ignored if line[:1] == "!"), name
                 there = source / to / pathlib.Path(name).name if to.endswith("/") else source / to
                 there.parent.mkdir(parents=True, exist_ok=True)
@@ -445,7 +445,7 @@ def test_the_horizons_of_the_compose_files_set_are_those_of_its_plan():
     assert lab.run(*argv).stdout == (DEPLOY / "compose/horizons.js").read_text()
 
 
-# What a server would be to the scripts: it keeps the set's config, and refuses what a server refuses. `rs` is mongosh's own
+# A simulated server for the scripts: it stores the set's config and refuses what a server refuses. `rs` is mongosh's own
 # word; without a connection it may be another.
 SET = """
 let conf = null, reconfigured = 0;
@@ -530,7 +530,7 @@ def manifests():
 
 
 def test_the_overlays_refer_to_existing_objects():
-    """What an overlay builds on, the image and the map that it changes. What kustomize makes of it was tried by hand."""
+    """An overlay's base, image and config map. The output of kustomize was checked by hand."""
     import yaml
 
     objects = manifests()
@@ -612,7 +612,7 @@ def test_the_manifests_fit_together():
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     service_side = {"namespaceSelector": {"matchLabels": {"plgw/vpc": "service"}}}
     assert all(service_side not in rule["from"] for rule in policy["ingress"])
-    # Each of the gateway's own ports is for those alone who have business there: DNS for clients, metrics for monitoring.
+    # Each of the gateway's own ports is open only to its users: DNS to clients, metrics to monitoring.
     reached = {}
     for rule in policy["ingress"]:
         who = {name for each in rule["from"] for name in each["namespaceSelector"]["matchLabels"].values()}
@@ -776,7 +776,7 @@ class Host:
 
     def __init__(self, here, address, via, *more):
         self.holder = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec sleep 3600"], stdout=subprocess.PIPE)
-        # A line says that the namespace is there.
+        # A line reports that the namespace exists.
         self.holder.stdout.readline()
         lab.run("ip", "link", "add", here, "type", "veth", "peer", "name", "eth0", "netns", str(self.holder.pid))
         lab.run("ip", "link", "set", here, "up")
@@ -797,7 +797,7 @@ class Host:
         return lab.run(*self.argv(*argv), **more)
 
     def connects(self, to, port, source="", wait=2):
-        """What comes of a TCP connection: connected, timed out, refused."""
+        """The result of a TCP connection: connected, timed out, refused."""
         script = (
             "import socket, sys\n"
             "try: socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(sys.argv[4]),"
@@ -860,14 +860,14 @@ RULES = DEPLOY / "nftables/plgw.nft"
 
 
 def dropped():
-    """What the rules have dropped, by counter."""
+    """The packets dropped by the rules, by counter."""
     listed = json.loads(lab.run("nft", "-j", "list", "counters", "table", "inet", "plgw_one_way").stdout)
     counters = [entry["counter"] for entry in listed["nftables"] if "counter" in entry]
     return {counter["name"]: counter["packets"] for counter in counters}
 
 
 def test_without_the_rules_the_kernel_lets_the_services_side_in(two_arms):
-    """So that what follows shows something."""
+    """The control for the following tests."""
     consumer, service = two_arms
     assert service.connects("10.0.30.194", 1024) == "connected", "to be refused by the gateway alone"
     assert service.connects("10.0.30.10", 9999) == "connected", "past the gateway"
@@ -922,11 +922,11 @@ def test_every_sysctl_key_exists_and_has_its_reason(two_arms):
     for key, value in keys.items():
         path = pathlib.Path("/proc/sys", key.replace(".", "/"))
         assert path.exists(), f"the kernel knows no {key}"
-        # What is this namespace's own is really set; the rest is the machine's.
+        # Keys of this namespace are really set; the others belong to the machine.
         if key.startswith("net.ipv4.") or key == "net.core.somaxconn":
             path.write_text(value)
             assert path.read_text().split() == value.split(), key
-    # And the gateway goes on.
+    # And the gateway continues.
     consumer, _ = two_arms
     assert consumer.connects("10.0.30.194", 1024) == "connected"
 

@@ -1,4 +1,4 @@
-"""Descriptors run out: clients wait, the gateway does not spin, says so, and goes on when there are some again."""
+"""Descriptors run out: clients wait, the gateway reports it without spinning, and continues when some are free again."""
 
 import resource
 import select
@@ -25,7 +25,7 @@ def gateway(limit):
 
 
 def answered(connections, within):
-    """Those of the connections on which what is sent comes back."""
+    """The connections that echo."""
     waiting = []
     for connection in connections:
         try:

@@ -1,4 +1,4 @@
-"""C7. The commands of the pages print what the pages say.
+"""C7. The commands of the pages print the documented output.
 
 Every block of a page that begins with ```console is run, in order, in a directory as the page's reader would stand in, beside
 a quickstart or in a lab. `…` in a line stands for anything, `…` alone for any lines. `<!-- first: COMMAND -->` above a block runs
@@ -18,7 +18,7 @@ from driver import performance  # noqa: E402
 QUICKSTART = ["docs/operating.md", "docs/load.md", "docs/real-servers.md", "README.md"]
 # Pages that are run in a lab, one after the other.
 LAB = ["docs/lab.md", "docs/fidelity-nlb.md"]
-# Pages whose blocks another test runs.
+# Pages with blocks that another test runs.
 ELSEWHERE = {
     "docs/tour-aws-atlas.md": "tour.py", "docs/tour-clouds.md": "tour.py", "docs/experiments.md": "failover.py",
     "docs/fleet.md": "fleet.py",
@@ -35,7 +35,7 @@ def gateway():
 
 
 def labs():
-    """A directory of this test's own for labs; what a page leaves is taken down."""
+    """A separate directory for labs; labs left by a page are removed."""
     os.environ["PLGW_LAB_DIR"] = str(lab.work() / "labs")
     yield
     lab.run(lab.PLGW, "lab", "down", check=False)
@@ -70,7 +70,7 @@ def steps(lines):
         if line.startswith("$ "):
             found.append((line[2:], []))
         elif found and not found[-1][1] and (found[-1][0].endswith("\\") or found[-1][0].count("'") % 2):
-            # It goes on behind a backslash or within quotes.
+            # It continues after a backslash or within quotes.
             found[-1] = (found[-1][0] + "\n" + line, [])
         else:
             found[-1][1].append(line)
@@ -81,7 +81,7 @@ def steps(lines):
 
 
 def pattern(lines):
-    """What the printed text must look like."""
+    """The pattern for the printed text."""
     parts = []
     for line in lines:
         if line.strip() == "…":
@@ -114,7 +114,7 @@ def check(page):
                 # Blank lines at the end are the page's layout.
                 text = text.rstrip() + "\n" if text.strip() else ""
                 assert pattern(expected).match(text), text
-            # Health, and what a change brings about, may take a moment.
+            # Health and the effect of a change may take a moment.
             try:
                 lab.eventually(command, look, within=20)
             except AssertionError as error:
@@ -134,7 +134,7 @@ def test_commands_in_a_lab_print_the_documented_output(labs):
 
 
 def test_every_console_block_is_run_or_has_a_reason():
-    """Left out is what installs, needs a service manager, or takes minutes."""
+    """Commands that install, need a service manager, or take minutes are left out."""
     pages = {str(path.relative_to(lab.ROOT)) for path in lab.ROOT.rglob("*.md") if "target" not in path.parts}
     run = {*QUICKSTART, *LAB, *ELSEWHERE}
     assert run <= pages, run - pages

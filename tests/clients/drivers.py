@@ -21,13 +21,13 @@ def gateway():
     yield lab.quickstart()
 
 
-# How long a driver takes at most to ask for the SRV records again: 60 s and no less (MongoDB's Polling SRV Records for mongos
+# The longest interval between a driver's queries for SRV records: 60 s and no less (MongoDB's Polling SRV Records for mongos
 # Discovery, rescanSRVIntervalMS); and as long as anything else may take.
 RESCAN = 60 + lab.SOON
 
 
 def sharded():
-    """A lab whose sharded cluster has no optimized string: what to put before a command to run it on a host of its VPC."""
+    """A lab with a sharded cluster without optimized string; yields the prefix that runs a command on a host of its VPC."""
     lab.need("ss", "nsenter")
     text = (lab.ROOT / "config" / "scenarios" / "lab.toml").read_text()
     config = lab.work() / "sharded.toml"
@@ -93,7 +93,7 @@ def test_five_drivers_write_by_the_seed_list_and_follow_the_primarys_port(gatewa
 
 
 def test_five_drivers_write_by_the_optimized_string_while_its_port_moves(gateway):
-    """A6, A16: those that are connected go on, those that come are led to the new port."""
+    """A6, A16: open connections continue, new ones go to the new port."""
     optimized = strings()["srv_shard_optimized_connection_string"]
     [target] = [t for t in lab.api("GET", "/v1/targets")["targets"] if t["cluster"] == "Sharded0"]
     with writing("optimized", optimized) as writers:
@@ -120,7 +120,7 @@ def uses(writer, ports):
 
 
 def test_five_drivers_poll_srv_and_follow_the_ports_of_mongos(sharded):
-    """A6, A16. No mongos says another's port: only the records do, and drivers ask for them every 60 s."""
+    """A6, A16. A mongos does not report others' ports: only the records do, and drivers query them every 60 s."""
     [strings] = ask(sharded, "connection-strings", "--cluster", "Sharded0")
     uri = strings["private"][0]["srv_connection_string"]
     writers = [Writer(driver, "srv", uri, lab.work() / "labs" / "default" / "ca.pem", sharded) for driver in DRIVERS]

@@ -1,4 +1,4 @@
-"""Dual stack on AWS (A33), as clients meet it: `dig`, pymongo and boto3 against endpoints with IPv6 addresses.
+"""Dual stack on AWS (A33) from clients' view: `dig`, pymongo and boto3 against endpoints with IPv6 addresses.
 
 The config is `config/scenarios/dual-stack.toml` on loopback: its IPv4 networks become 127.x, and the namespace's loopback interface
 has all of 2001:db8::/32.
@@ -18,7 +18,7 @@ HOSTS = {n: f"pl-{n}-us-east-1-k45tj.mongodb.net" for n in (0, 1, 2)}
 DUAL, IPV6_ONLY = ["2001:db8:a:20::36", "2001:db8:a:30::c2"], ["2001:db8:a:50::c2"]
 SERVICE = "com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c"
 PROJECT = "5f2a1b3c4d5e6f7081920a3b"
-# Where processes of the VPC have their addresses; one is the namespace's own, so it is what drivers connect from.
+# Addresses for processes of the VPC; one belongs to the namespace, so drivers connect from it.
 CLIENT = "2001:db8:a:30::a"
 
 

@@ -12,7 +12,7 @@ ENDPOINT, SERVICE = "vpce-024f5b57108c8d3ed", "vpce-svc-02863655456245e5c"
 NAME = f"com.amazonaws.vpce.us-east-1.{SERVICE}"
 RULE_ID, POLICY = "sgr-0123456789abcdef0", '{"Statement": []}'
 
-# A page, and one that goes on where another ended.
+# A page, and one that continues where another ended.
 PAGE = {"MaxResults": "5", "NextToken": "YQ"}
 TAG = {"Tag.1.Key": "k", "Tag.1.Value": "v"}
 

@@ -22,8 +22,8 @@ WRITERS = lab.ROOT / "tests" / "clients" / "writers"
 PAGE, MARK = lab.ROOT / "docs" / "experiments.md", "<!-- recorded -->\n"
 README, SECONDS = lab.ROOT / "README.md", "<!-- seconds of docs/experiments.md -->\n"
 
-# MongoDB: 10 s election time-out, up to 15 % more by chance, half a second until a driver looks again; and the slack of a
-# busy machine. A member may have heard of the primary a heartbeat (2 s) before the loss.
+# MongoDB: 10 s election time-out, up to 15 % more by chance, half a second until a driver checks again; and the slack of a
+# busy machine. A member's last heartbeat from the primary may be 2 s before the loss.
 ELECTION = (8, 16)
 # With a zone its load balancer's node is lost too, and falls silent. A driver that watches the new primary through it waits
 # for its monitor first: connectTimeoutMS and up to heartbeatFrequencyMS, 20 s (Java, C), 30 s (pymongo) or 40 s (Node); Go
@@ -67,7 +67,7 @@ def built(name):
 
 
 class Writer:
-    """A driver that writes until it is stopped; every line that it says with its time. `place` is put before its command."""
+    """A driver that writes until it is stopped, with timestamps for its lines. `place` prefixes its command."""
 
     def __init__(self, driver, collection, uri=SRV, ca=None, place=()):
         self.driver, self.collection = driver, f"{collection}-{driver}"
@@ -142,13 +142,13 @@ def primary():
 
 
 def plgw(*words):
-    """A command as it is typed, and what it says."""
+    """A command as typed, and its output."""
     said = lab.run(lab.PLGW, *words).stdout
     return f"$ plgw {' '.join(words)}\n{said}"
 
 
 def lose(name, act, undo, span, lasts=0, elects=True):
-    """Acts while all five write. What the application of each saw is printed, recorded and checked."""
+    """Acts while all five write. The results of each application are printed, recorded and checked."""
     before = primary()
     writers = [Writer(driver, name.replace(" ", "-")) for driver in DRIVERS]
     try:
@@ -264,7 +264,7 @@ def table():
 
 
 def write_pages():
-    """What was seen, below the line of docs/experiments.md; its table in the README too."""
+    """The results, below the line of docs/experiments.md; its table in the README too."""
     parts = [PAGE.read_text().partition(MARK)[0], MARK, "\n", table()]
     for name, typed, lines, timelines in RECORD:
         parts.append(f"\n## {name[0].upper()}{name[1:]}\n\n```console\n{typed}```\n\n```text\n")
@@ -280,7 +280,7 @@ def write_pages():
 
 
 def shape(text):
-    """The experiments of a page and what is typed for each, whichever member was primary."""
+    """The experiments of a page with the commands of each, whichever member was primary."""
     lines = [line for line in text.splitlines() if line.startswith(("## ", "$ "))]
     return [re.sub(r"shard-00-0\d", "shard-00-0N", line) for line in lines]
 

@@ -55,7 +55,7 @@ def test_documents_of_15_mib_come_back_byte_for_byte(server, gateway):
 
 
 def test_a_cursor_over_100_000_documents_outlives_a_port_move(server, gateway):
-    """A6: the connection that has the cursor goes on at the old port; a new client finds the new one."""
+    """A6: the connection with the cursor continues on the old port; a new client finds the new one."""
     wanted = hashlib.sha256()
     with client() as at:
         for first in range(0, DOCUMENTS, BATCH):

@@ -109,7 +109,7 @@ node = [
     { name = "shard-00-02", zone = "us-east-1a", address = "10.1.0.13:27017" },
 ]
 """
-# Whose port is moved: no driver uses it.
+# The target that is moved; no driver uses it.
 CLUSTER1 = """
 [[project.cluster]]
 name = "Cluster1"
@@ -184,7 +184,7 @@ CLONE_NEWNET = 0x40000000
 
 
 def inside(name, work):
-    """What `work` returns at a gateway's host: in a thread, as each thread stands in a network of its own."""
+    """The result of `work` at a gateway's host, in a thread, as a network namespace belongs to a thread."""
     outcome = []
 
     def there():
@@ -261,7 +261,7 @@ def says(name, words):
 
 
 def ready(name):
-    """The body of `/readyz`, whose status is 200."""
+    """The body of `/readyz`, which must have status 200."""
     status, body = ask(name, "GET", "/readyz", at=lab.METRICS)
     assert status == 200, body
     return body
@@ -394,7 +394,7 @@ def config(address, settings, lab_dir, clusters=CLUSTER0 + CLUSTER1):
 
 
 def serve(clusters):
-    """The servers of `clusters`, by the project's own stand-ins: a replica set over TLS, whose members know their names in the endpoint."""
+    """Stand-ins as the servers of `clusters`: a replica set over TLS with members that have the endpoint's names in their horizons."""
     there = lab.work() / "servers"
     there.mkdir()
     (there / "gateway.toml").write_text(config(HUB, '[state]\nstore = "memory"\n', there / "plgw-lab", clusters))
@@ -454,12 +454,12 @@ class Fleet:
             assert in_dns(name) == {ZONE_A, ZONE_B}, (name, in_dns(name))
 
     def holder(self, name="b"):
-        """Who serves zone a, as `name` sees it."""
+        """The gateway that serves zone a, from the view of `name`."""
         claims = {claim["zone"]: claim["gateway"] for claim in get(name, "/v1/gateways")["claims"]}
         return claims[ZONES[0]]
 
     def pair(self):
-        """Who serves zone a, and its standby."""
+        """The gateway that serves zone a, and its standby."""
         first = self.holder()
         return first, {"a": "c", "c": "a"}[first]
 
@@ -471,7 +471,7 @@ class Fleet:
 
     @contextlib.contextmanager
     def loss(self, what, errors_may_be=False):
-        """Something is lost: what the drivers saw of it, by their time without an acknowledged write and the errors of writes."""
+        """The effect of a failure on the drivers: their time without an acknowledged write, and failed writes."""
         lab.eventually("the drivers write", self.writes)
         began, before = time.monotonic(), [set(writer.errors) for writer in self.writers]
         yield
@@ -547,7 +547,7 @@ def one(values):
 
 
 def at_once(works):
-    """What each of the works returns."""
+    """The results of all works, run in parallel."""
     outcomes = [None] * len(works)
 
     def run(n):
@@ -574,7 +574,7 @@ def test_one_gateway_serves_a_zone_its_standby_waits_and_operators_see_it(tour, 
         table = plgw("b", "gateways", "list").stdout
         assert re.search(r"^  a +serving +us-east-1a +us-east-1a ", table, re.M), table
         assert re.search(r"^  b \(this one\) +serving ", table, re.M) and re.search(r"^  c +standby +us-east-1a ", table, re.M), table
-        # Said from the renewal on by which a gateway that knows of the standby fences its claim.
+        # Shown from the renewal on by which a gateway that has seen the standby fences its claim.
         assert re.search(r"^  us-east-1a +a +c +stops, a standby takes it$", table, re.M), table
         assert re.search(r"^  us-east-1b +b +goes on$", table, re.M), table
         return table
@@ -643,7 +643,7 @@ def test_slow_and_lost_answers_of_etcd_delay_changes_and_each_happens_once(fleet
 
 
 def test_a_gateway_cut_off_without_a_standby_keeps_serving_and_leaves_dns(fleet):
-    """D1, D2, D3, D10: flows and listeners go on, changes are refused, and what was compacted meanwhile is caught up with."""
+    """D1, D2, D3, D10: flows and listeners continue, changes are refused, and a gateway catches up after a compaction."""
     before = port("b")
     with socket.create_connection((ZONE_B, 1024), timeout=10) as flow, fleet.loss("b cut off from etcd"):
         with cut("b"):
@@ -768,7 +768,7 @@ def test_etcd_loses_its_leader_while_changes_are_made_and_each_answer_is_true(fl
 
 
 def refusals(name):
-    """What each API answers to a change: status, code, words, and the code that it has to be."""
+    """Each API's answer to a change: status, code, text, and the expected code."""
     status, answer = move(name)
     yield status, answer["code"], answer["message"], "not_saved"
     status, xml = ec2(name, Action="CreateVpc", CidrBlock="10.4.0.0/16")
@@ -788,7 +788,7 @@ def refusals(name):
 
 
 def test_without_a_quorum_databases_are_reached_changes_are_refused_and_all_recovers_afterwards(fleet):
-    """D8: in every API's own shape, with what to do; a start is refused, and the zone that has a standby takes no new connection."""
+    """D8: errors in every API's own form, with advice; a start is refused, and the zone with a standby takes no new connection."""
     # An application may need a new connection to the zone that takes none.
     with fleet.loss("no quorum in etcd", errors_may_be=True):
         at_the_top = leader(fleet.etcd)
@@ -815,7 +815,7 @@ def test_without_a_quorum_databases_are_reached_changes_are_refused_and_all_reco
 
 
 def test_keys_deleted_by_hand_are_not_treated_as_a_change(fleet):
-    """D29, the last one: what is in force stays, and the gateways say so."""
+    """D29, the last one: the current state stays in force, and the gateways report it."""
     before = {name: get(name, "/v1/snapshot")["listeners"] for name in GATEWAYS}
     with fleet.loss("keys of the state deleted"):
         fleet.etcd[0].call("kv/deleterange", {"key": b64("fleet/"), "range_end": b64("fleet0")})

@@ -12,7 +12,7 @@ SCHEMATHESIS = lab.TOOLS / "venv" / "bin" / "schemathesis"
 PROJECT = "5f2a1b3c4d5e6f7081920a3b"
 KEYS = {"PLGW_ADMIN_PUBLIC_KEY": "fuzz-public", "PLGW_ADMIN_PRIVATE_KEY": "fuzz-private", "PLGW_ADMIN_TOKEN": "fuzz-token"}
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-# The project there is, so that what is below it is reached.
+# The existing project, so that requests reach the objects below it.
 CONFIG = f"""[parameters]
 "path.groupId" = "{PROJECT}"
 """
@@ -82,7 +82,7 @@ def test_each_apis_own_credentials_and_wrong_ones():
     session = post("/api/admin/v3.0/auth/providers/mongodb-cloud/login", json.dumps(login), {})["access_token"]
     fuzz(3, "--include-path-regex", "^/v1/", token=KEYS["PLGW_ADMIN_TOKEN"])
     fuzz(3, "--include-path-regex", "^/api/atlas/", token=account)
-    # A session that is ended says no more of what is behind it.
+    # An ended session would hide later errors.
     fuzz(3, "--include-path-regex", "^/api/admin/", "--exclude-operation-id", "adminDeleteSession", token=session)
     log = running.log.read_text(errors="replace")
     assert not any(secret in log for secret in (KEYS["PLGW_ADMIN_PRIVATE_KEY"], KEYS["PLGW_ADMIN_TOKEN"], account, session))

@@ -182,7 +182,7 @@ def test_slow_clients_are_closed_when_descriptors_run_out(gateway):
 
 
 def test_one_source_leaves_flows_to_others(gateway, echo):
-    """Three quarters of the descriptors are one source's at most; what is beyond is reset, and counted."""
+    """One source may use three quarters of the descriptors; further connections are reset and counted."""
     lab.eventually("the target is healthy", target_is_healthy)
     with Held() as held:
         held.open(500, CLIENT, ENDPOINT)

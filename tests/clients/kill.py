@@ -1,4 +1,4 @@
-"""`kill -9` in the middle of changes: what was answered stays, and no port is given twice."""
+"""`kill -9` in the middle of changes: acknowledged changes survive, and no port is assigned twice."""
 
 import http.client
 import json
@@ -38,7 +38,7 @@ def test_no_acknowledged_move_is_lost_and_no_port_is_given_twice():
         found = lab.ports("Cluster0")
         unsure = held.pop("unsure", None)
         for node in NODES:
-            # The move whose answer never came may have happened or not; every other one is as it was answered.
+            # A move without an answer may have happened or not; every other one matches its answer.
             if node == unsure:
                 assert found[node] not in {port for other, port in held.items() if other != node}, (found, held)
             else:
@@ -198,7 +198,7 @@ def test_a_hundred_writers_on_every_api_lose_nothing_that_was_answered():
         there |= {entry.get("comment") for entry in entries}
         page += 1
     assert answered <= there, f"lost: {sorted(answered - there)}"
-    # What was under way when the crash came is there or not: at most one thing of each writer.
+    # Changes in progress at the crash may be there or not: at most one per writer.
     unsure = {name for name in there if name and name.startswith("writer-")} - answered
     assert len(unsure) <= WRITERS, unsure
     assert after.stop() == 0, after.tail()

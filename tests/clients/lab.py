@@ -1,4 +1,4 @@
-"""What the client tests share: separate networks, gateways, and a small runner.
+"""Shared by the client tests: separate networks, gateways, and a small runner.
 
 A test file starts itself again inside namespaces of its own (network, mounts, processes): there the gateway's DNS has
 port 53, it is every resolver on the machine, and no other program uses the addresses. The kernel takes the namespaces and
@@ -49,7 +49,7 @@ class Skip(Exception):
 
 
 def _enter():
-    """Goes on in namespaces of this test's own."""
+    """Continues in the test's own namespaces."""
     if os.environ.get(_INSIDE):
         _settle()
         return
@@ -117,7 +117,7 @@ def need(*tools):
 
 
 def run(*argv, check=True, timeout=SOON, **more):
-    """Runs a command to its end and returns what it printed."""
+    """Runs a command to its end and returns its output."""
     done = subprocess.run([str(arg) for arg in argv], capture_output=True, text=True, timeout=timeout, **more)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(map(str, argv))}: exit {done.returncode}\n{done.stdout}{done.stderr}")
@@ -186,7 +186,7 @@ class Gateway:
 
 
 def quickstart(*args):
-    """A quickstart whose DNS has the port that resolvers ask at."""
+    """A quickstart with DNS on port 53."""
     return Gateway("quickstart", "--dns", "127.0.0.1:53", *args)
 
 
@@ -244,7 +244,7 @@ class Ended(Exception):
 
 
 def eventually(what, look, within=SOON, gateway=None):
-    """Asks again and again until `look` finds what it looks for, while `gateway` runs; returns what it found."""
+    """Calls `look` until it returns a value, while `gateway` runs; returns the value."""
     deadline = time.monotonic() + within
     while True:
         if gateway and gateway.process.poll() is not None:
@@ -269,7 +269,7 @@ def listens(address):
 
 
 def echo():
-    """A target at 127.1.0.11:27017 that sends back what it gets: a fixture."""
+    """An echo target at 127.1.0.11:27017: a fixture."""
     listener = socket.create_server(("127.1.0.11", 27017), backlog=512)
 
     def serve(connection):

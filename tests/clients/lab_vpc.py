@@ -1,4 +1,4 @@
-"""The lab VPC with foreign clients: `nslookup` prints what the page prints, and a real driver connects from where it may.
+"""The lab VPC with foreign clients: `nslookup` prints the page's output, and a real driver connects from the allowed hosts.
 
 Builds a lab with `plgw lab up` and stands on its hosts with `plgw lab run`. Needs no network: the lab has its own. Without
 namespaces it prints SKIP and why, and ends with 77, as automake has it. `.ci/run` installs pymongo and dnspython.
@@ -24,7 +24,7 @@ SKIPPED = 77
 # How long anything may take that ought to happen at once, in seconds. Generous: machines are busy.
 SOON = 60
 
-# What pymongo waits for one address before it tries the next (`connectTimeoutMS`), and for a server (its defaults).
+# pymongo's default timeouts for one address before it tries the next (`connectTimeoutMS`), and for a server.
 CONNECT_TIMEOUT = 20
 
 PRIVATE = "mongodb+srv://cluster0-pl-0-k45tj.mongodb.net/"
@@ -50,7 +50,7 @@ Name: vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.
 Address: 10.0.20.54
 """
 
-# A client with no option set but the lab's CA; writes, reads its write back, and says from which address it did.
+# A client with no option set but the lab's CA; writes, reads its write back, and prints its source address.
 DRIVER = """
 import os, sys, uuid, pymongo
 options = dict(pair.split("=") for pair in sys.argv[2:])
@@ -71,7 +71,7 @@ def at(place, *command, timeout=SOON):
 
 
 def drive(place, uri, *options, timeout=SOON):
-    """A driver's one write and read; what it said when that went well, else None."""
+    """One write and read by a driver; its output on success, else None."""
     done = at(place, sys.executable, "-c", DRIVER, uri, *options, timeout=timeout)
     if done.returncode:
         assert "Timeout" in done.stderr or "timed out" in done.stderr, done.stderr[-2000:]
@@ -129,7 +129,7 @@ def test_drivers_use_each_clouds_seed_list_from_within_its_network_alone():
         assert plgw("down", "--name", "clouds").returncode == 0
 
 
-# A control client as a test that runs in the lab has one: it moves a port and sets a fault, by what its environment names.
+# A control client for a test that runs in the lab: it moves a port and sets a fault, using its environment variables.
 CONTROL = """
 import json, os, urllib.request
 def ask(method, path, body=None):
@@ -188,7 +188,7 @@ def test_a_lost_zone_costs_a_driver_no_more_than_its_connect_timeout():
         assert addresses("vpc") == set(ZONES.values())
         assert plgw("cut", zone).returncode == 0
         began = time.monotonic()
-        # Two connections are made, one to watch the server and one to use it: each may meet the dead address first.
+        # The driver makes two connections, a monitor and a data connection: each may try the dead address first.
         assert drive("vpc", PRIVATE, timeout=4 * CONNECT_TIMEOUT), f"{zone} is cut and the driver does not connect"
         took = time.monotonic() - began
         assert took < 2 * CONNECT_TIMEOUT + 10, took
@@ -232,7 +232,7 @@ def test_the_switch_lets_listed_addresses_use_the_app_in_public():
 
 
 def change(access_list=None, first_port=None, app=""):
-    """Edits the gateway's config while it runs; what is not named is as it was at first."""
+    """Edits the gateway's config while it runs, starting from the original each time."""
     listed = ["198.51.100.0/24"] if access_list is None else access_list
     text = ORIGINAL.replace('access_list = ["198.51.100.0/24"]', f"access_list = {listed}")
     text = text.replace('ports = "1024-65535"', f'ports = "{first_port or 1024}-65535"')

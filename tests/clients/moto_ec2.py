@@ -11,7 +11,7 @@ FILES = (
     "account_attributes", "availability_zones_and_regions", "security_groups", "subnets", "tags", "vpcs",
     "vpc_endpoint_services_integration",
 )
-# What passed when this was written; fewer would mean that calls are no longer served.
+# The number of tests that passed when this was written; fewer would mean that calls are no longer served.
 LEAST_PASSED = 70
 
 CONFIG = """

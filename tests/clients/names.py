@@ -1,4 +1,4 @@
-"""`dig` and `nslookup` print of the gateway what Atlas' page prints of the real service.
+"""`dig` and `nslookup` print for the gateway what Atlas' page shows for the real service.
 
 The config has the page's own names, addresses and resolver, so that the outputs can be compared line by line, the
 server's line included; only the order of the records is free, and white space.
@@ -89,7 +89,7 @@ def dig(*args, check=True):
 
 
 def lines(text):
-    """Lines without white space that says nothing, in an order that says nothing."""
+    """Lines with normalised white space, sorted."""
     squeezed = (re.sub(r"\s+", " ", line).strip() for line in text.splitlines())
     return [line for line in squeezed if line]
 
@@ -143,7 +143,7 @@ def test_zonal_names_lead_to_the_zones_own_address(gateway):
 
 
 def test_addresses_take_turns(gateway):
-    """A14: who takes the first address finds each zone first from time to time."""
+    """A14: each zone's address comes first from time to time."""
     first = {lines(dig("+short", REGIONAL, "A"))[0] for _ in range(20)}
     assert first == {"10.0.30.194", "10.0.20.54"}
 
@@ -159,7 +159,7 @@ def test_missing_names_and_missing_records_are_distinguished(gateway):
 
 
 def test_a_private_hosted_zone_is_its_vpcs_alone(gateway):
-    """The view is chosen by who asks: the VPC has the zone, others have not."""
+    """The view depends on the client: the VPC has the zone, others have not."""
     inside = lines(dig("-b", CLIENT, "+short", "db.example.internal"))
     assert sorted(inside) == ["10.0.20.54", "10.0.30.194"]
     outside = dig("-b", "127.0.0.1", "db.example.internal")
@@ -181,7 +181,7 @@ def test_private_names_need_both_dns_attributes_of_the_vpc(gateway):
 
 
 def test_the_services_side_is_refused(gateway):
-    """A2: no name for who must not open connections."""
+    """A2: clients that must not open connections get no names."""
     for transport in ("+notcp", "+tcp"):
         text = dig("-b", SERVICE_SIDE, transport, HOST, check=False)
         # Over TCP the connection itself is closed unanswered.
@@ -190,7 +190,7 @@ def test_the_services_side_is_refused(gateway):
 
 
 def test_fifty_seeds_are_cut_over_udp_and_whole_over_tcp(gateway):
-    """A11, A16: TC is set on what UDP can't carry, and `dig` comes again over TCP by itself."""
+    """A11, A16: TC is set on answers too large for UDP, and `dig` retries over TCP by itself."""
     strings = lab.api("GET", "/v1/connection-strings?cluster=Many")["connection_strings"][0]["private"][0]
     name = "_mongodb._tcp." + strings["srv_connection_string"].removeprefix("mongodb+srv://").rstrip("/")
     cut = dig("+ignore", "+notcp", "+bufsize=512", name, "SRV")

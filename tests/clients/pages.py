@@ -57,7 +57,7 @@ def test_the_admin_api_shows_what_runs_and_refuses_pages_of_other_sites(gateway)
 
 
 def test_readiness_turns_false_before_the_last_page_is_gone():
-    """A stop is seen by who watches: `/readyz` answers 503 while flows may still end."""
+    """Monitoring sees a stop: `/readyz` answers 503 while flows may still end."""
     text = (lab.ROOT / "tests/clients/third-party.toml").read_text()
     file = lab.work() / "stop.toml"
     # Beside the other gateway: other addresses.

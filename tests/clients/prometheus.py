@@ -51,7 +51,7 @@ def setup():
 
 
 def quickstart():
-    """A quickstart whose self-check is over: what it tries on purpose happened before Prometheus looks."""
+    """A quickstart after its self-check, so that Prometheus does not see the check's deliberate failures."""
     gateway = lab.quickstart()
     lab.eventually("the self-check is over", lambda: finds(gateway.log.read_text(), "Running. Ctrl-C"), gateway=gateway)
     stop = threading.Event()
@@ -68,12 +68,12 @@ LAST_ERRORS = {}
 
 
 def again(use, stop):
-    """One kind of use, over and over. What it is refused is part of it."""
+    """One kind of use, repeated. Refusals are part of it."""
     while not stop.is_set():
         try:
             use()
         except Exception as error:  # noqa: BLE001
-            # A use that never works leaves a panel without data, which then says so.
+            # A use that never works leaves a panel without data, which the test reports.
             LAST_ERRORS[use.__name__] = error
         stop.wait(random.uniform(0.05, 0.3))
 
@@ -159,7 +159,7 @@ USES = [use_replica_set, use_replica_set, use_sharded_cluster, use_app, use_webs
 
 
 def ask_name(server, name, source="0.0.0.0"):
-    """Asks for an address over UDP, from an address of one's own where that matters; the answer's code."""
+    """Queries an address over UDP, optionally from a given source; returns the answer's code."""
     labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.settimeout(15)
@@ -185,7 +185,7 @@ def troubled():
     held = []
 
     def suffer():
-        # One flow more than the target may hold; the service's side; a name whose resolver is away; a bad config.
+        # One flow more than the target may hold; the service's side; a name with an unreachable resolver; a bad config.
         while len(held) < 3:
             held.append(socket.create_connection((TROUBLED_ENDPOINT, 1025), timeout=5, source_address=("127.20.1.9", 0)))
         with socket.create_connection((TROUBLED_ENDPOINT, 1025), timeout=5, source_address=("127.20.1.9", 0)):
@@ -335,12 +335,12 @@ def test_the_configuration_is_valid_and_the_rules_pass_their_tests():
     assert not untested, untested
 
 
-# What shows only where the state is shared, once a fault or flow logs were asked for, or once log lines were left out.
+# Metrics that appear only with a shared state, after a fault, with flow logs, or after log lines were left out.
 RARE = ("plgw_gateway", "plgw_fault_", "plgw_faulted_", "plgw_dns_faulted_", "plgw_flow_log_", "plgw_log_lines_")
 
 
 def test_the_documented_metrics_are_those_of_a_gateway_in_use(quickstart, troubled, prometheus):
-    """Every row of docs/metrics.md, but for those of what was not asked for here: faults, flow logs, a shared state."""
+    """Every row of docs/metrics.md, except for those of features not used here: faults, flow logs, a shared state."""
     text = (lab.ROOT / "docs/metrics.md").read_text()
     rows = dict(re.findall(r"(?m)^\| `((?:plgw|process)_\w+)` \| (\w+) \|", text))
     assert len(rows) > 50, len(rows)
@@ -418,7 +418,7 @@ def test_every_alert_and_recording_rule_can_be_evaluated(quickstart, troubled, p
         if rule["type"] == "recording":
             lab.eventually(rule["name"], lambda: assert_some(ask(rule["name"])))
         else:
-            # What an alert compares must be there to be compared: its metrics exist, even while it is quiet.
+            # The metrics of an alert must exist even while it does not fire.
             metrics = set(re.findall(r"\b(?:plgw|process)[_:][\w:]+|\bup\b", rule["query"]))
             # Gateways that share a state alone have those of the others; deploy/prometheus/alerts_test.yml does.
             for metric in {one for one in metrics if not one.startswith("plgw_gateway")} - {"plgw_flow_log_skipped_total"}:
@@ -496,7 +496,7 @@ def ask(expr):
 
 
 def has_data(target):
-    """A range of the last minute has a value, as a panel of lines asks; the others ask for now."""
+    """Whether the range query of a graph has a value in the last minute; other panels use an instant query."""
     expr = target["expr"].replace("$__rate_interval", RATE_INTERVAL)
     expr = re.sub(r"\$(job|endpoint|service|target|app)\b", ".*", expr)
     if target["instant"]:
@@ -509,7 +509,7 @@ def has_data(target):
 
 
 def has_values(definition):
-    """`label_values(SELECTOR, LABEL)`, as Grafana asks for it."""
+    """`label_values(SELECTOR, LABEL)`, as Grafana queries it."""
     selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", definition).groups()
     selector = re.sub(r"\$\w+", ".*", selector)
     path = f"/api/v1/label/{label}/values?" + urllib.parse.urlencode({"match[]": selector})

@@ -87,7 +87,7 @@ def test_after_a_port_move_new_clients_come_to_the_new_port_and_old_ones_go_on(g
             assert addresses(old) == expected, (addresses(old), expected)
 
         lab.eventually("the old client follows", follows)
-        # It accepts for a TTL, for clients whose resolvers have the old answer.
+        # It accepts for a TTL, for clients with the old answer in their resolver's cache.
         lab.eventually("the old port is closed", lambda: closed(moved["from"]), within=2 * lab.SOON)
         old.lab.moves.insert_one({"_id": "after the old port closed"})
         assert {thing["_id"] for thing in old.lab.moves.find()} == {

@@ -167,7 +167,7 @@ def test_other_clients_are_refused_other_names(gateway):
 
 
 def test_a_validating_stub_resolver_learns_that_nothing_is_signed(gateway):
-    """systemd-resolved gives up DNSSEC (allow-downgrade) when DO does not come back."""
+    """systemd-resolved turns DNSSEC off (allow-downgrade) when DO is not returned."""
     for name, kind in ((HOST, "A"), ("com", "DS"), (ZONE, "DS")):
         code, text = status(name, kind, "+dnssec")
         assert code == "NOERROR", text

@@ -33,9 +33,9 @@ SECRET = "myapp-abcde"
 APPS = {"own": "open-aaaaa", "node": "node-bbbbb", "go": "golang-ccccc"}
 PORTS = {"secret": 9080, "own": 9081, "node": 9082, "go": 9083}
 BACKEND = "127.1.0.31"
-# How long the own backend takes for what is to be answered late: longer than h2spec needs for two frames.
+# The own backend's delay for late answers: longer than h2spec needs for two frames.
 LATE = 0.3
-# Before what is left of a body: none, within a tick, and longer than any timer that once stood in the way.
+# Delays before the rest of a body: none, within a tick, and longer than any former timer.
 PAUSES = (0, 0.3, 2.5)
 
 
@@ -134,7 +134,7 @@ def go_recorder():
 
 
 class World:
-    """The gateway, its backends, and what they have recorded."""
+    """The gateway, its backends, and their records."""
 
     def __init__(self):
         self.files = {name: lab.work() / f"{name}.jsonl" for name in PORTS}
@@ -191,7 +191,7 @@ _number = itertools.count()
 
 @dataclass
 class Case:
-    """What a client sends, what it may be answered, and what the backend of the open app may have seen."""
+    """A client's bytes, its allowed answers, and the requests that the open app's backend may have seen."""
 
     name: str
     # Bytes, and seconds to wait between them; over HTTP/2 functions that are given the connection.
@@ -363,14 +363,14 @@ def upgrade_cases():
                    "Connection: Upgrade\r\nUpgrade: websocket\r\n" + key, "Connection: Upgrade\r\nUpgrade: websocket, h2c\r\n",
                    "Connection: Upgrade\r\nUpgrade: TLS/1.2\r\n", "Upgrade: websocket\r\n" + key):
         for backend in APPS:
-            # Not on Sync's path: an ordinary request, and what follows is one more.
+            # Not on Sync's path: an ordinary request, and the following bytes are another one.
             yield case_1(f"{fields!r} at {backend}", lambda p, s, f=fields: post(p, f, s, "GET", close=False), TAKEN, ("",),
                          backend=backend, more=True)
     yield case_1("the preface of HTTP/2", lambda p, s: [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + s.encode()], (0, 400), NOTHING)
 
 
 def early_cases():
-    """Answers before the body: what comes then is body, or nothing, however late."""
+    """Answers before the body: later bytes are body, or nothing, however late."""
     for backend, pause, source in itertools.product(APPS, PAUSES, (INTERNET, VPC)):
         to = PUBLIC if source == INTERNET else GENERAL
         for framing in ("length", "chunks", "a length, then chunks", "a chunk without an end"):
@@ -379,7 +379,7 @@ def early_cases():
                 chunk = f"{len(secret):x}\r\n{secret}\r\n"
                 fields = f"Content-Length: {len(secret)}\r\n" if "length" in framing else CHUNKED
                 rest = {"length": secret, "chunks": chunk + "0\r\n\r\n"}.get(framing, chunk)
-                # Go's server keeps its answer back until it has read the body: what follows then is a request indeed.
+                # Go's server delays its answer until it has read the body: the following bytes are then a request.
                 return post(path, fields, close=False) + [pause, (rest + (secret if backend != "go" else "")).encode()]
             answered = (0,) if backend == "go" and framing == "a chunk without an end" else (401,)
             yield case_1(f"early, {framing} after {pause} s at {backend} from {source}", make, answered, ("",), backend=backend,
@@ -529,7 +529,7 @@ def send_2(world, case):
 
 
 def fits(case, seen, answers):
-    """What is wrong with a case; `None` when all is right."""
+    """The problem of a case, or `None`."""
     first = answers[0] if answers else 0
     if first not in case.statuses:
         return f"answered {answers}, may be {case.statuses}"
@@ -637,7 +637,7 @@ def websocket_groups():
 
 
 def echoed(tls, sent):
-    """What comes back of `sent`, as it is sent: in one thread, as two must not use a TLS connection at once."""
+    """The data returned while `sent` is sent: in one thread, as two must not use a TLS connection at once."""
     tls.setblocking(False)
     received, at = bytearray(), 0
     waits = (ssl.SSLWantReadError, ssl.SSLWantWriteError)

@@ -96,7 +96,7 @@ def main():
     example = Example()
     known = example.known
 
-    # data mongodbatlas_project, and the import of what the quickstart has: the provider splits the id and asks version 1.0.
+    # data mongodbatlas_project, and the import of the quickstart's objects: the provider splits the id and asks version 1.0.
     project = atlas("GET", f"/api/atlas/v2/groups/byName/{example('mongodbatlas_project.lab', 'name')}")[1]["id"]
     known["data.mongodbatlas_project.lab.id"] = project
     group, service, provider, region = re.fullmatch(r"(\w{24})-(\w{24})-([A-Z]+)-(.*)", example("import", "id")).groups()

@@ -44,7 +44,7 @@ def client():
 
 
 def test_an_insert_and_a_find_pass_through(server, gateway):
-    """A1, A12: the bytes are the server's own; the gateway knows nothing of them."""
+    """A1, A12: the bytes are the server's own; the gateway does not interpret them."""
     with client() as at:
         at.lab.things.insert_many([{"_id": n, "square": n * n} for n in range(1000)])
         assert at.lab.things.find_one({"square": 49})["_id"] == 7
@@ -73,7 +73,7 @@ def test_commands_that_the_stand_ins_lack_work_behind_the_gateway(server, gatewa
 
 
 def test_the_port_of_a_server_that_is_not_there_refuses(server, gateway):
-    """A12: behind the other two ports there is no server; a client meets what the missing server itself would give it."""
+    """A12: behind the other two ports there is no server; a client gets the answer of the missing server itself."""
     lab.eventually("two of three are unhealthy", two_of_three)
     import pymongo
     import pymongo.errors

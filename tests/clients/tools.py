@@ -43,7 +43,7 @@ def gateway():
 
 
 def vendors():
-    """A lab with the vendors' names: what to put before a command to run it on a host of its VPC."""
+    """A lab with the vendors' names; yields the prefix that runs a command on a host of its VPC."""
     os.environ["PLGW_LAB_DIR"] = str(lab.work() / "labs")
     lab.run(lab.PLGW, "lab", "up", "--vendor-names")
     yield [lab.PLGW, "lab", "run", "--"]
@@ -142,7 +142,7 @@ def test_a_play_of_community_mongodb_changes_a_project_in_a_lab_once_and_nothing
     assert play(1, vendors, os.environ) == 0
 
 
-# For every name and address: the name that a client asks for, where it sends that, and the status of the answer, `000` for none.
+# For every name and address: the requested name, the address, and the status of the answer, `000` for none.
 CALL = """
 for pair; do
     (set -- ${pair%=*} ${pair#*=}
@@ -155,7 +155,7 @@ wait
 
 
 def answers(host, pairs):
-    """What a client without credentials at `host` gets who asks for a name at an address, or where the resolver says."""
+    """The answer to a client without credentials at `host` for a name at an address, or at the resolved one."""
     words = [f"{name}={address}" for name, address in pairs]
     said = lab.run(lab.PLGW, "lab", "run", "--at", host, "--", "sh", "-c", CALL, "sh", *words).stdout
     found = {(name, address): status for name, address, status in map(str.split, said.splitlines())}
@@ -170,7 +170,7 @@ def test_the_vendors_names_require_credentials_and_fail_on_the_services_side(ven
         found = answers(host, [*by_name, ("other.example", "169.254.0.2")])
         assert found.pop(("other.example", "169.254.0.2")) == "403", (host, found)
         assert set(found.values()) == {"401"}, (host, found)
-    # Other ports 443 that a client may use lead to App Services, whatever name is asked for.
+    # Other ports 443 that a client may use lead to App Services, whatever the requested name.
     for host, address in (("vpc", "10.0.30.195"), ("peer", "10.0.30.196"), ("internet-b", "203.0.113.10")):
         status = answers(host, [("cloud.mongodb.com", address)])["cloud.mongodb.com", address]
         assert status == "421", (host, address, status)

@@ -12,7 +12,7 @@ import lab
 VENV = lab.TOOLS / "venv" / "bin"
 END = "==== end of the command ===="
 
-# What differs from run to run, by its kind.
+# Patterns of values that differ from run to run.
 CHANGING = re.compile(
     r"(?P<endpoint>vpce-[0-9a-f]{17}(?:-[a-z0-9]{8}(?=[.-]))?)|(?P<service>vpce-svc-[0-9a-f]{17})|(?P<vpc>vpc-[0-9a-f]{17})"
     r"|(?P<subnet>subnet-[0-9a-f]{17})|(?P<group>sg-[0-9a-f]{17})|(?P<rule>sgr-[0-9a-f]{17})"
@@ -29,7 +29,7 @@ def setup():
 
 
 def steps(text):
-    """The commands of the tour's console blocks, each with what it prints and with its place in the text."""
+    """The commands of the tour's console blocks, each with its output and its place in the text."""
     for block in re.finditer(r"```console\n(.*?)```", text, re.S):
         for step in re.finditer(r"^\$ (.*\n(?:> .*\n)*)((?:(?!\$ ).*\n)*)", block.group(1), re.M):
             command = re.sub(r"^> ", "", step.group(1), flags=re.M)
@@ -63,7 +63,7 @@ class Shell:
 
 
 class Names:
-    """Gives what changes from run to run a name by the order in which it comes first."""
+    """Replaces values that change from run to run by names, numbered by first occurrence."""
 
     def __init__(self):
         self.known = {}

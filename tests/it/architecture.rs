@@ -1,4 +1,4 @@
-//! ARCHITECTURE.md's table of modules, held against what the sources import.
+//! Compares ARCHITECTURE.md's table of modules with the imports of the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ const LARGEST_CIRCLE: [(&str, usize); 4] = [("data", 2), ("control", 2), ("appse
 /// A path of modules or items below the crate, without `crate`.
 type Names = Vec<String>;
 
-/// One file of the crate, less what only tests see.
+/// One file of the crate without its test code.
 #[derive(Debug, Default)]
 struct Source {
     /// Every path of the crate that the file names.
     uses: BTreeSet<Names>,
-    /// What it imports by `use` under one name: name to path.
+    /// Its `use` imports under one name: name to path.
     imports: BTreeMap<String, Names>,
     /// Whether it is the `mod.rs` of a folder.
     is_face: bool,
@@ -172,7 +172,7 @@ fn from_root(path: &[String], module: &[String]) -> Option<Names> {
     (!base.is_empty()).then_some(base)
 }
 
-/// The file that defines what `path` names, through the files that only hand it on.
+/// The file that defines `path`, followed through re-exports.
 fn defining(path: &[String]) -> Option<Names> {
     let mut path = path.to_vec();
     // A name is handed on a few times at most.
@@ -208,7 +208,7 @@ fn largest_circle(edges: &BTreeMap<Names, BTreeSet<Names>>) -> Vec<String> {
     edges.keys().map(circle).max_by_key(Vec::len).filter(|files| files.len() > 1).unwrap_or_default()
 }
 
-/// The rows of the table of modules: module to what it imports.
+/// The rows of the table of modules: module to its imports.
 fn table() -> BTreeMap<String, BTreeSet<String>> {
     let page =
         std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).expect("the page");

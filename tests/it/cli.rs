@@ -1,4 +1,4 @@
-//! The command line from outside: what it prints, and its exit codes.
+//! The command line from outside: output and exit codes.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -240,7 +240,7 @@ fn the_table_of_a_plan_has_a_line_for_everything_and_no_colours() {
     insta::assert_snapshot!("plan_table", shown.out);
 }
 
-/// A target keeps its port: the plan says what a gateway would give, not what it would give first.
+/// A target keeps its port: the plan shows the ports of the running gateway, not those of a first start.
 #[test]
 fn a_plan_reads_held_ports_from_the_state_file_without_changing_it() {
     use plgw::control::store::{FileStore, StateStore, Txn};

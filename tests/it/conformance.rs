@@ -1,4 +1,4 @@
-//! `tests/CONFORMANCE.md` and the table of `docs/api.md` say what is so.
+//! `tests/CONFORMANCE.md` and the table of `docs/api.md` match the code.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -99,7 +99,7 @@ fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// The cells of all tables whose head begins with `head`.
+/// The cells of all tables with a head that begins with `head`.
 pub(crate) fn table(file: &str, head: &str) -> Vec<Vec<String>> {
     let text = read(Path::new(file));
     let mut rows = Vec::new();
@@ -158,7 +158,7 @@ fn definition(text: &str, name: &str) -> Option<String> {
     Some(comment)
 }
 
-/// What a file says of itself, before its first line of code.
+/// The comments of a file before its first line of code.
 fn head(text: &str) -> &str {
     let end = text.find("\nuse ").or_else(|| text.find("\nimport ")).unwrap_or(0);
     &text[..end]

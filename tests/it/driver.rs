@@ -149,7 +149,7 @@ fn inside_the_driver_loses_its_primary() {
 
         let scope = FaultScope { target: target(&fifth), ..FaultScope::default() };
         control.set_fault(fault(FaultKind::Refuse {}, scope)).await.expect("set");
-        // Longer than an election would take: an election is what must not come.
+        // Longer than an election takes: there must be none.
         tokio::time::sleep(4 * QUICK.election_timeout).await;
         assert_eq!(primary("").expect("a primary").member, fifth);
         control.clear_fault("loss".to_owned()).await.expect("cleared");
@@ -159,7 +159,7 @@ fn inside_the_driver_loses_its_primary() {
     });
 }
 
-/// Runs `test` against a quickstart whose DNS has port 53.
+/// Runs `test` against a quickstart with DNS on port 53.
 fn inside(test: impl AsyncFnOnce(&Quickstart, &str)) {
     inside_of(Options::default(), test);
 }
@@ -185,7 +185,7 @@ fn inside_of(options: Options, test: impl AsyncFnOnce(&Quickstart, &str)) {
     }));
 }
 
-/// A client and what it has seen.
+/// A client and its events.
 struct Connected {
     client: Client,
     seeds: BTreeSet<String>,

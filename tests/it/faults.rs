@@ -1,4 +1,4 @@
-//! Faults on demand: what a flow, a port, a zone or a resolver does under a fault.
+//! Injected faults: their effect on flows, ports, zones and resolvers.
 
 use std::time::Duration;
 
@@ -357,7 +357,7 @@ async fn a_zone_outage_stops_its_flows_and_removes_it_from_dns() {
     assert_eq!(new, b"new");
     let deadline = Instant::now() + SOON;
     let brief = Duration::from_millis(150);
-    // The kernel may complete a handshake until the workers have heard of it, but nothing comes back.
+    // The kernel may complete a handshake until the workers get the command, but no data comes back.
     while let Ok(accepted) = tokio::time::timeout(brief, Flow::connect(source, (a, port).into())).await {
         let mut accepted = accepted.expect("it accepts");
         assert!(tokio::time::timeout(brief, accepted.echo(b"lost")).await.is_err(), "the lost zone answers");

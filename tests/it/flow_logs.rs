@@ -87,7 +87,7 @@ async fn accepted_and_rejected_flows_are_in_the_flow_log_and_each_one_in_the_acc
     assert!(ingress[1].starts_with("eni-"), "{ingress:?}");
     assert_eq!(ingress[4], gateway.port("a").to_string());
     let number = |word: &String| word.parse::<u64>().expect("a number");
-    // What was sent, and 40 bytes of headers for each packet.
+    // The payload, and 40 bytes of headers for each packet.
     assert_eq!(number(&ingress[6]), 12 + 40 * number(&ingress[5]), "{ingress:?}");
     assert!(number(&ingress[5]) >= 3, "{ingress:?}");
     assert_eq!((ingress[7].as_str(), ingress[9].as_str(), ingress[11].as_str()), ("ACCEPT", "3", "-"));
@@ -135,7 +135,7 @@ async fn a_flow_that_lasts_is_recorded_in_every_window() {
     gateway.expect_metric("plgw_flows_closed_total", &[r#"end="completed""#], 1.0).await;
     let TestGateway { gateway, net } = gateway;
     let ip = net.endpoint_a().to_string();
-    // What is left is written at the stop.
+    // The rest is written at the stop.
     gateway.stop().await;
     let all = lines(directory.path(), "flow.log");
     let ingress: Vec<_> = all.iter().filter(|words| words[3] == ip && words[10] == "ingress").collect();

@@ -1,4 +1,4 @@
-//! What a target's state makes of its port and of its flows.
+//! The effect of a target's health on its port and its flows.
 
 use std::time::Duration;
 
@@ -270,7 +270,7 @@ async fn a_zone_without_healthy_targets_leaves_dns_and_comes_back() {
     state_of(&gateway, "a", TargetState::Unhealthy).await;
     assert_eq!(gateway.answers().await, [b]);
     gateway.expect_metric("plgw_zonal_health", &[r#"zone="us-east-1a""#], 0.0).await;
-    // Who asks for the zone by its name gets it, well or not.
+    // The zonal name always has the zone's address, healthy or not.
     assert_eq!(zonal_answers(&gateway, "us-east-1a").await, [a]);
     assert_eq!(zonal_answers(&gateway, "us-east-1b").await, [b]);
     let _back = EchoTarget::start(gateway.net.target(0)).await;

@@ -1,4 +1,4 @@
-//! How much a target, an address and a port may carry, and who may say for whom it is.
+//! Limits of targets, addresses and ports, and trusted sources of PROXY protocol headers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::support::{Child, ClientNetwork, Net, Ran, plgw};
 
-/// A gateway in its own process, whose log is read.
+/// A gateway in its own process; the test reads its log.
 struct Logged {
     child: Child,
     log: BufReader<ChildStderr>,
@@ -18,7 +18,7 @@ struct Logged {
     said: String,
     admin: SocketAddr,
     net: Net,
-    /// Member `a`, there before the gateway looks.
+    /// Member `a`, started before the gateway's first probe.
     target: TcpListener,
     file: PathBuf,
     _directory: tempfile::TempDir,

@@ -1,4 +1,4 @@
-//! Tests from outside: only what the crate makes public, real processes, real sockets.
+//! Tests from outside: only the crate's public API, real processes, real sockets.
 
 mod admission;
 mod appservices;

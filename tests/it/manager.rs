@@ -88,7 +88,7 @@ fn the_service_manager_is_notified_of_readiness_reloads_and_a_long_drain() {
     assert_eq!(manager.next().get("STOPPING").map(String::as_str), Some("1"));
     let draining = manager.next_with("EXTEND_TIMEOUT_USEC");
     assert_eq!(draining["EXTEND_TIMEOUT_USEC"], "15000000");
-    // The flow keeps it draining; it says so again and again.
+    // The flow keeps it draining, and it repeats the status.
     let draining =
         (0..10).map(|_| manager.next_with("EXTEND_TIMEOUT_USEC")).find(|m| m["STATUS"].starts_with("draining"));
     assert_eq!(draining.expect("a status")["STATUS"], "draining: 1 flows are open");

@@ -78,7 +78,7 @@ async fn the_documented_metrics_are_those_of_the_page() {
         assert!(named, "{name} is not in {unit:?}");
         assert!(!cells[4].is_empty(), "{name} answers nothing");
     }
-    // What shows only once something has happened that doesn't happen here is at least a name of the sources.
+    // A family that appears only after an event that this test lacks must at least occur in the sources.
     let sources = sources();
     for name in documented.keys().filter(|name| !found.contains_key(*name)) {
         assert!(sources.contains(&format!("\"{name}\"")), "{name} is documented and nowhere else");

@@ -1,4 +1,4 @@
-//! C6. Nodes that are given by host names, whose addresses a name server changes.
+//! C6. Nodes given by host names with changing addresses.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,7 +17,7 @@ fn at_name(config: &mut Config, node: usize, name: &str) {
     node.address = format!("{name}:{port}").parse().expect("a host name");
 }
 
-/// A gateway whose node `a` is at [`NAME`], which `names` is asked for.
+/// A gateway with node `a` at [`NAME`], resolved by `names`.
 async fn start(net: Net, names: &NameServer) -> TestGateway {
     TestGateway::start_with(net, |config| {
         config.settings.name_servers = vec![names.address];
@@ -41,7 +41,7 @@ async fn moves_to(gateway: &TestGateway, name: &str, address: SocketAddr) {
     .await;
 }
 
-/// Waits until a complaint about the name has `text` in it; gives what is known of the name.
+/// Waits until the problem of the name contains `text`; returns the state of the name.
 async fn complains(gateway: &TestGateway, text: &str) -> NodeName {
     eventually(text, || {
         let names = gateway.gateway.control().node_names();

@@ -32,7 +32,7 @@ impl Operated {
         Ran::from(output.await.expect("it ends"))
     }
 
-    /// Runs a command that must succeed; what it prints.
+    /// Runs a command that must succeed, and returns its output.
     async fn ok(&self, line: &str) -> String {
         let ran = self.run(line).await;
         assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{line}: {}", ran.out);
@@ -43,7 +43,7 @@ impl Operated {
         serde_json::from_str(&self.ok(&format!("{line} --output json")).await).expect("JSON")
     }
 
-    /// Runs a command that must fail; its exit code and what it says.
+    /// Runs a command that must fail, and returns its exit code and output.
     async fn fails(&self, line: &str) -> (i32, String) {
         let ran = self.run(line).await;
         assert_eq!(ran.out, "", "{line}");

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::support::{ClientNetwork, EchoTarget, Flow, Net, eventually};
 
-/// What the network's config comes to.
+/// The desired state of the network's config.
 fn planned(net: &Net) -> Snapshot {
     compile(&net.config().desired, &PortAllocations::default(), Generation(1)).expect("a plan").0
 }
@@ -93,7 +93,7 @@ async fn the_series_of_a_closed_listener_show_their_last_values_for_a_while() {
     assert_eq!(crate::support::metric(&page, "plgw_active_flows", &["Cluster0/a"]), Some(0.0));
 }
 
-/// What comes and goes by the APIs all day long must not stay on the page for ever; totals keep what it carried.
+/// Objects that the APIs create and delete must not stay on the page forever; totals keep their bytes.
 #[tokio::test]
 async fn the_series_of_a_closed_listener_are_removed_after_a_while() {
     let registry = Registry::keeping_ended_for(Duration::ZERO);

@@ -140,12 +140,12 @@ fn a_command_runs_beside_it_with_its_addresses_in_the_environment_and_its_exit_c
 struct Running {
     child: Child,
     out: BufReader<ChildStdout>,
-    /// What it printed until it ran.
+    /// Its output until it was ready.
     page: String,
 }
 
 impl Running {
-    /// Starts one, and waits until it says that it runs.
+    /// Starts one, and waits until it reports that it is ready.
     fn start(shift: &Shift, lab: &Path) -> Self {
         let mut command = plgw(["quickstart", "--shift", &shift.text(), "--lab-dir"]);
         let mut child = Child::of(command.arg(lab).stdout(Stdio::piped()));
@@ -158,7 +158,7 @@ impl Running {
         Self { child, out, page }
     }
 
-    /// Ctrl-C; what it still says. It must exit 0.
+    /// Sends Ctrl-C and returns the rest of the output. It must exit 0.
     fn interrupt(&mut self) -> String {
         let pid = Pid::from_child(&self.child.0);
         kill_process(pid, Signal::INT).expect("it runs");

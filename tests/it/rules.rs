@@ -1,4 +1,4 @@
-//! What Atlas and App Services refuse, as an operator meets it: `plgw check` names the rule and exits with 78.
+//! The refusals of Atlas and App Services: `plgw check` names the rule and exits with 78.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -33,7 +33,7 @@ impl Case {
         self
     }
 
-    /// What the command says of it, and the exit code.
+    /// The command's output and exit code.
     fn run(&self, command: &[&str]) -> (i32, String) {
         let file = self.directory.path().join("gateway.toml");
         std::fs::write(&file, &self.text).expect("written");
@@ -53,7 +53,7 @@ impl Case {
         }
     }
 
-    /// It is right; what `check` said.
+    /// Expects success, and returns the output of `check`.
     #[track_caller]
     fn is_right(&self) -> String {
         let (code, said) = self.run(&["check"]);
@@ -173,7 +173,7 @@ fn regional_mode_takes_sharded_clusters_only_and_any_number_of_endpoints() {
     }
 }
 
-/// A19: the mode is what holds this many endpoints together.
+/// A19: only this mode allows so many endpoints.
 #[test]
 fn regional_mode_cannot_be_switched_off_with_more_than_one_endpoint_here_and_one_there() {
     Case::scenario("two-regions")
@@ -195,7 +195,7 @@ fn a_cluster_with_an_unreached_region_has_no_private_strings_and_names_the_regio
     assert!(!strings.contains("pl-0"), "{strings}");
 }
 
-/// A31: the service's owner says which regions may.
+/// A31: the service's owner sets the supported regions.
 #[test]
 fn an_endpoint_of_another_region_needs_the_owners_support_and_awss_idle_timeout() {
     let supported = "supported_remote_regions = [\"eu-west-1\"]";
@@ -254,7 +254,7 @@ fn a_global_app_has_no_private_endpoints() {
         .is_refused(&["only available for apps deployed locally to a region in AWS"]);
 }
 
-/// B12: in this order as in the other, since a config says both at once.
+/// B12: in either order, since a config has both at once.
 #[test]
 fn wire_protocol_and_private_endpoints_exclude_each_other() {
     Case::scenario("app-services")

@@ -1,4 +1,4 @@
-//! The state file through `kill -9`: what was acknowledged is there, nothing is torn.
+//! The state file after `kill -9`: every acknowledged commit is there, none is torn.
 //!
 //! A child process (this test binary again) commits as fast as it can and prints each revision once it is acknowledged.
 //! The parent kills it after a random number of lines, at a random moment of the next commit, and opens the file.
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 
 use plgw::control::store::{ExpectedRevision, FileStore, OpenError, StateKey, StateStore, Txn};
 
-/// How often the child is killed; as often as the environment variable [`KILLS`] says, if it does.
+/// How often the child is killed, unless the environment variable [`KILLS`] is set.
 const ROUNDS: u64 = 40;
 
 /// For a long run.
@@ -106,7 +106,7 @@ fn change(next: u64, last: u64) -> Txn {
     }
 }
 
-/// A value whose bytes and length both identify the revision that wrote it.
+/// A value with bytes and length that identify the revision that wrote it.
 fn value(revision: u64) -> Vec<u8> {
     revision.to_string().into_bytes().repeat(1 + revision as usize % 23)
 }
@@ -143,7 +143,7 @@ fn run_and_kill(path: &Path, wanted: u64, spins: u64, before: u64) -> u64 {
     }
     child.kill().expect("SIGKILL");
     child.wait().expect("an ended child");
-    // What it printed before it died is still in the pipe.
+    // The output from before its death is still in the pipe.
     acknowledgements.last().unwrap_or(last)
 }
 

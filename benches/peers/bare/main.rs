@@ -35,7 +35,7 @@ struct Side {
     closing: bool,
     /// FIN was read from it.
     finished: bool,
-    /// What it did not take yet.
+    /// Data not sent yet.
     waiting: Vec<u8>,
 }
 
@@ -149,7 +149,7 @@ enum Next {
     End,
 }
 
-/// Moves what can be moved.
+/// Moves as much as possible.
 fn go_on(poller: &OwnedFd, flow: &mut Flow, slot: usize, buffer: &mut [u8]) -> Next {
     if !flow.connected {
         let [client, target] = &flow.sides;

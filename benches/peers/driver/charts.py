@@ -36,14 +36,14 @@ def names(samples, mode):
 
 
 def name_of(mode, case, figure):
-    """A chart's name, short where the mode goes without saying."""
+    """A chart's name, without the default mode."""
     said = {"onecore": "", "http": ""}.get(mode, f"{mode}-")
     figure = {"per_second": "", "core": "", "p50_us": "-p50", "p99_us": "-p99"}.get(figure, f"-{figure}")
     return f"{said}{case}{figure}"
 
 
 def merged(rows, figure):
-    """Rows of a bar chart out of repeated measurements."""
+    """Rows of a bar chart from repeated measurements."""
     of = {}
     for row in rows:
         of.setdefault(row["variant"], []).append(row[figure])
@@ -84,6 +84,6 @@ def write(result, directory, stem):
             made[name] = (title, f"{stem}-{name}.svg")
     for file in directory.glob(f"{stem}-*.svg"):
         if file.name not in {file for _, file in made.values()}:
-            # Of an earlier rendering, which knew more or called it otherwise.
+            # Left from an earlier rendering with other charts.
             file.unlink()
     return made

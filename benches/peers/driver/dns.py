@@ -1,4 +1,4 @@
-"""DNS: the gateway, Unbound and BIND answer the same question; dnsperf asks."""
+"""DNS: dnsperf sends the same query to the gateway, Unbound and BIND."""
 
 import os
 import re

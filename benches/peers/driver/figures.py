@@ -32,7 +32,7 @@ def value_of(sample, case, figure):
 
 
 def foreign(samples, cores):
-    """The share of the machine that other processes took while samples ran: median."""
+    """The median share of the machine's CPU that other processes used during samples."""
     shares = [(s["machine_seconds"] - s["cpu_seconds"] - s["ends_seconds"]) / (s["seconds"] * cores)
               for s in samples if "ends_seconds" in s]
     return max(0.0, median(shares)) if shares else None
@@ -45,7 +45,7 @@ def spread(values):
 
 
 def ratio(samples, mode, case, figure, variant, base):
-    """Median of the per-round ratios; None where a round has not got both."""
+    """Median of the per-round ratios; None where a round lacks one of both."""
     ours, theirs = (per_round(samples, mode, case, name, figure) for name in (variant, base))
     ratios = [ours[nth] / theirs[nth] for nth in ours if theirs.get(nth)]
     return spread(ratios)

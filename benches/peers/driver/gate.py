@@ -1,4 +1,4 @@
-"""The targets: medians of per-round ratios against what was promised. Past the goal is a note, 10 % past it a failure."""
+"""The goals: medians of per-round ratios against their limits. A missed goal is a note, 10 % past it a failure."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -7,12 +7,12 @@ from . import growth
 from .figures import best_peer, ratio
 
 SLACK = 1.10
-# What docs/performance.md shows.
+# The goals in docs/performance.md.
 FIRST = ("CPU per message", "CPU per GB bulk, vs HAProxy", "CPU per new connection", "rate 64 B", "connections per second, vs",
          "user-space KiB", "idle CPU", "p50 at", "p99", "flows lost", "DNS answers", "`plan` of")
-# Of what is counted, not one: a goal that a ratio can be taken to.
+# Stands for a count of zero: a goal that a ratio can be taken to.
 NONE = 0.0001
-# A machine whose quiet phases lie further apart than this shows nothing, and is no excuse.
+# The largest accepted difference between quiet phases; beyond it the machine is too noisy, and the goal still holds.
 NOISE_AT_MOST = 1.25
 PEERS = ["ha1", "ha1-splice", "ha1-64k", "nginx1", "envoy1"]
 
@@ -39,7 +39,7 @@ class Goal:
 
 
 def goals(result):
-    """Every goal with the figure that this result has for it."""
+    """Every goal with this result's figure."""
     samples = result["samples"]
 
     def against(mode, case, figure, base, ours="plgw1"):
@@ -47,7 +47,7 @@ def goals(result):
         return found["median"] if found else None
 
     def against_best(mode, case, figure, lower=False):
-        """The ratio to the peer whose median is best."""
+        """The ratio to the peer with the best median."""
         peer = best_peer(samples, mode, case, figure, PEERS, lower)
         return (against(mode, case, figure, peer), f"best peer: {peer}") if peer else (None, "")
 

@@ -1,4 +1,4 @@
-"""How cost grows: over flows, listeners and targets."""
+"""Growth of cost over flows, listeners and targets."""
 
 import json
 import subprocess
@@ -11,10 +11,10 @@ from .measure import settle, shuffled
 
 
 FLOWS = [1, 8, 64, 500, 2500, 9000]
-# Samples with so many flows are three times as long, so that each flow has its turn several times.
+# Samples with so many flows are three times as long, so that each flow is served several times.
 MANY = 2000
 LISTENERS = [1, 2, 10, 25, 50, 75, 100]
-# The differences are small beside those between rounds.
+# The differences are small compared with those between rounds.
 LISTENER_ROUNDS = 11
 HELD = [1000, 2500, 5000, 9000]
 
@@ -81,7 +81,7 @@ def memory(bench, variants, steps, log):
 
 
 def criterion(target, group, scale):
-    """Points out of criterion's own results: `target/criterion/GROUP/FUNCTION/PARAMETER/new/estimates.json`."""
+    """Points from criterion's results: `target/criterion/GROUP/FUNCTION/PARAMETER/new/estimates.json`."""
     found = {}
     for file in Path(target / "criterion" / group).glob("*/*/new/estimates.json"):
         function, parameter = file.parts[-4], file.parts[-3]

@@ -1,11 +1,11 @@
-"""What a curve does, out of its points: flat, falling, linear, or steeper; in figures and in words."""
+"""Classifies a curve by its points: flat, falling, linear, or steeper; as figures and as text."""
 
 import math
 
 # Below this exponent of growth, or within this factor, a cost is called flat.
 FLAT_EXPONENT, FLAT_FACTOR = 0.1, 1.1
 LINEAR_EXPONENT = 1.1
-# How far a point of a straight line may lie beside it, as a share of the line's whole rise.
+# The largest distance of a point from a straight line, as a share of the line's whole rise.
 LINEAR_RESIDUE = 0.1
 
 
@@ -15,7 +15,7 @@ def ends(points):
 
 
 def rise(points):
-    """Last over least: what growing costs once a batch of work a wake has made each item as cheap as it gets."""
+    """Last over minimum: the growth beyond the point where batching makes each item cheapest."""
     least = min(point[1] for point in points)
     return points[-1][1] / least if len(points) > 1 and least else None
 
@@ -28,7 +28,7 @@ def exponent(points):
 
 
 def line(points):
-    """Foot and slope of the straight line that fits best."""
+    """Intercept and slope of the best straight line."""
     n = len(points)
     mean_x, mean_y = (sum(point[at] for point in points) / n for at in (0, 1)) if n else (0, 0)
     spread = sum((point[0] - mean_x) ** 2 for point in points)
@@ -39,7 +39,7 @@ def line(points):
 
 
 def residue(points):
-    """How far the point that fits least lies beside the straight line, as a share of the line's rise."""
+    """The largest distance of a point from the straight line, as a share of the line's rise."""
     fit = line(points)
     if not fit or not fit[1]:
         return None
@@ -49,7 +49,7 @@ def residue(points):
 
 
 def grows(points):
-    """In a word: how a cost per item, or a rate, moves with the number of things that there are."""
+    """One word for the change of a cost per item, or a rate, with the number of items."""
     k, factor = exponent(points), ends(points)
     if k is None or factor is None:
         return "unknown"
@@ -62,7 +62,7 @@ def grows(points):
 
 
 def number(value):
-    """As people write it: 3 significant digits, thousands with a comma."""
+    """Formats a number: 3 significant digits, thousands with a comma."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -84,7 +84,7 @@ def told_rise(points, what, unit, things):
 
 
 def told_line(points, what, unit, things):
-    """One sentence about what is held: its slope, and whether it is a straight line."""
+    """One sentence about memory: its slope, and whether it is a straight line."""
     fit, beside = line(points), residue(points)
     word = "linear" if beside is not None and beside <= LINEAR_RESIDUE else "not linear"
     return (f"{what}: {number(points[0][1])} {unit} at {number(points[0][0])}, {number(points[-1][1])} at "

@@ -17,16 +17,16 @@ APP = "/api/client/v2.0/app/myapp-abcde"
 REQUEST = ["--host", HOST, "--path", f"{APP}/functions/call"]
 SYNC = ["--host", "us-east-1.aws.ws.services.cloud.mongodb.com", "--path", f"{APP}/realm-sync"]
 MODE = "http"
-# What each case asks of whom: arguments, and whether it is for the Sync endpoint.
+# The load generator's arguments of each case, and whether it is for the Sync endpoint.
 ASKED = {"https64": (REQUEST, False), "tls32": (REQUEST[:2], False), "wss64": (SYNC, True)}
 H2 = "h2-64"
-# The gateway lays a connection down after a second or two; so long a silence is what "idle" means for every one of them.
+# The gateway frees the buffers of an idle connection after a second or two; "idle" means this time for every variant.
 SILENT_SECONDS = 4.0
 IDLE = {"requests": ("idle-requests", REQUEST, False), "WebSockets": ("idle-echoes", SYNC, True)}
 
 
 def certificate(work):
-    """One for everybody: ECDSA P-256, its key in the same file."""
+    """One certificate for all variants: ECDSA P-256, its key in the same file."""
     path = work / "run" / "http.pem"
     key, chain = work / "run" / "http-key.pem", work / "run" / "http-chain.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
@@ -39,7 +39,7 @@ def certificate(work):
 
 
 def starters(starter, pem, before=None):
-    """Who is compared, and how each is started."""
+    """The variants and how each is started."""
     def haproxy(name):
         return starter.http_proxy(name, "haproxy-http.cfg", pem, lambda file, _: [install.find("haproxy"), "-db", "-f", file])
 
@@ -71,7 +71,7 @@ def busy():
 
 
 def by_h2load(bench, variant, cores):
-    """HTTP/2 by h2load. Its handshakes are in the sample: a few, the same for everybody."""
+    """HTTP/2 by h2load. Its handshakes are in the sample: a few, the same for every variant."""
     seconds = bench.settings["seconds"] * 2
     command = ["taskset", "-c", ",".join(map(str, sorted(cores))), install.find("h2load"), *CASES[H2]["args"],
                f"--duration={max(1, round(seconds))}", "--npn-list=h2", f"--connect-to={make.text_of(variant.front)}",

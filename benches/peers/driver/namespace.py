@@ -1,4 +1,4 @@
-"""A network and process namespace of its own: when the driver ends, however it ends, all of it is gone."""
+"""The driver's own network and process namespaces: when the driver ends or is killed, nothing is left."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ INSIDE = "PLGW_BENCH_INSIDE"
 
 
 def reason_to_skip():
-    """Why no namespace can be had here; None when one can."""
+    """Why no namespace can be created here; None when one can."""
     if os.geteuid() != 0:
         return "needs root, for a network namespace and its congestion control"
     if not shutil.which("unshare") or not shutil.which("ip"):
@@ -34,7 +34,7 @@ def enter(argv):
 
 
 def set_up():
-    """Loopback up, reno, enough ports and queue. Answers with what is in force."""
+    """Sets loopback, reno, ports and queues, and returns the settings in force."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     wanted = {
         # A host's default may pace by timers (BBR), which costs more than the relays that are compared.

@@ -1,4 +1,4 @@
-"""The part of docs/performance.md that is measured: written from the newest result, so that no figure in it is typed."""
+"""The part of docs/performance.md that is measured: written from the newest result."""
 
 import json
 
@@ -16,7 +16,7 @@ def newest(results):
 
 
 def block(root):
-    """What stands between the marks."""
+    """The text between the marks."""
     path = newest(root / "benches/results")
     result = json.loads(path.read_text())
     machine, listed = result["machine"], gate.goals(result)
@@ -41,12 +41,12 @@ def block(root):
 
 
 def shown(root):
-    """What the page has now."""
+    """The page's present text."""
     text = (root / PAGE).read_text()
     return text[text.index(BEGIN):text.index(END) + len(END)]
 
 
 def write(root):
-    """Puts it there."""
+    """Writes it to the page."""
     page = root / PAGE
     page.write_text(page.read_text().replace(shown(root), block(root)))

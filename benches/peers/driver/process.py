@@ -10,7 +10,7 @@ STARTED = []
 
 
 class Started:
-    """A process and the children that it made."""
+    """A process and its children."""
 
     def __init__(self, name, command, log, env=None, stdin=subprocess.DEVNULL, stdout=None):
         self.name = name
@@ -34,7 +34,7 @@ class Started:
         return found
 
     def pin(self, cores):
-        """Every thread onto these cores, and those to come."""
+        """Pins all present and future threads to these cores."""
         for pid in self.pids():
             for task in Path(f"/proc/{pid}/task").glob("*"):
                 try:
@@ -75,7 +75,7 @@ class Started:
         return self.popen.poll() is None
 
     def end(self):
-        """Asks, waits, and then insists."""
+        """Sends SIGTERM, waits, and then sends SIGKILL."""
         if self in STARTED:
             STARTED.remove(self)
         if not self.alive():
@@ -100,13 +100,13 @@ class Started:
 
 
 def end_all():
-    """Ends whatever was started."""
+    """Ends all started processes."""
     for started in list(reversed(STARTED)):
         started.end()
 
 
 def until(holds, seconds):
-    """Asks until the answer is yes, at most so long."""
+    """Polls until the result is true or the time is over."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""What a reload costs the flows: phases with and without reloads take turns, under full load."""
+"""The cost of reloads for flows: phases with and without reloads alternate under full load."""
 
 import json
 import os
@@ -18,9 +18,9 @@ PAIRS, PHASE_SECONDS = 14, 2.0
 # does to a few messages shows in the p99 of all.
 EVERY_SECONDS = {"reload": 1.0, "reload_often": 0.25}
 LOAD = ["pp", "--connections", "64", "--request", "64"]
-# What every second reload changes: an attribute of the load balancer, so every listener gets another target group.
+# Changed by every second reload: an attribute of the load balancer, so every listener gets another target group.
 PLAIN, OTHER = 350, 351
-# Threads that carry flows; whatever else runs works for the reload, or would have run anyway.
+# Threads that carry flows; all others work for the reload, or would run anyway.
 FLOW_THREADS = "plgw-flows"
 
 
@@ -49,7 +49,7 @@ def measure(bench, starter, pairs, seconds, every, log, **which):
     row = {"targets": TARGETS, "addresses": ADDRESSES, "connections": 64, "pairs": pairs, "seconds": seconds,
            "every_seconds": every, "told": told, "applied": applied,
            "retargeted": all(phase["retargeted"] for phase in busy if phase),
-           # The load generator gives up when any connection ends, so a sample is a proof that none did.
+           # The load generator fails when any connection ends, so each sample proves that none did.
            "lost": sum(64 for phase in busy if not phase)}
     both = [(still, moved) for still, moved in zip(quiet, busy) if moved]
     if both:
@@ -64,7 +64,7 @@ def measure(bench, starter, pairs, seconds, every, log, **which):
 
 
 def noise(values):
-    """How far two quiet phases that follow each other lie apart, as a ratio: the median."""
+    """The median ratio between two successive quiet phases."""
     return median(max(a, b) / min(a, b) for a, b in zip(values, values[1:])) if len(values) > 1 else None
 
 
@@ -73,7 +73,7 @@ def _phase(bench, variant, fronts, seconds, texts, every):
     stop, told = threading.Event(), []
 
     def keep_reloading():
-        # The first one comes when the load is there.
+        # The first reload comes after the load has started.
         while not stop.wait(every / 2 if not told else every):
             variant.config.write_text(texts[(len(told) + 1) % 2])
             os.kill(variant.started.popen.pid, signal.SIGHUP)
@@ -115,13 +115,13 @@ def fetch(address, path):
 
 
 def reloads(variant):
-    """How many it has applied, by its own count."""
+    """The number of applied reloads, by its own metric."""
     page = fetch(variant.metrics, "/metrics")
     return int(float(re.search(r'^plgw_reloads_total\{outcome="applied"\} (\S+)', page, re.M)[1]))
 
 
 def idle_timeouts(variant):
-    """What its listeners have in force: each one's idle time-out; an empty set when there are fewer than there must be."""
+    """The idle time-outs of its listeners; an empty set when listeners are missing."""
     listeners = json.loads(fetch(variant.admin, "/v1/snapshot"))["listeners"]
     found = {listener["idle_timeout"] for listener in listeners}
     return found if len(listeners) == TARGETS * ADDRESSES else set()

@@ -1,4 +1,4 @@
-"""From a result to what people read: a table and charts. Every figure comes out of the result; none is typed."""
+"""Renders a result as tables and charts. Every figure is computed from the result."""
 
 from . import gate, growth
 from .charts import BARS, name_of, names
@@ -7,7 +7,7 @@ from .measure import CASES
 
 
 def base(samples, mode):
-    """HAProxy as it comes, with as many threads as this mode has."""
+    """HAProxy with defaults and the mode's number of threads."""
     return next((name for name in names(samples, mode) if name.startswith("ha") and "-" not in name), None)
 
 
@@ -57,7 +57,7 @@ def latency(samples, mode, case):
 
 
 def noise(samples, cores):
-    """What other processes took meanwhile."""
+    """The CPU time of other processes."""
     share = foreign(samples, cores)
     if share is None:
         return []
@@ -66,12 +66,12 @@ def noise(samples, cores):
 
 
 def picture(charts, *wanted):
-    """Charts by their names, those that there are."""
+    """The existing charts by name."""
     return [f"![{charts[name][0]}]({charts[name][1]})" for name in wanted if name in charts] + [""]
 
 
 def added(result):
-    """In words: rounds that were added to a result, because its own lay too far apart, and parts that were measured again."""
+    """A sentence about added rounds, for cases with too wide a spread, and about parts that were measured again."""
     told = []
     for more in result.get("more", []):
         what = [f"{more['rounds']} more rounds of {', '.join(more['cases'])} were added"] if more["cases"] else []
@@ -81,7 +81,7 @@ def added(result):
 
 
 def rounds_of(samples, usual):
-    """In words: which cases had how many rounds, where they had more than usual."""
+    """A sentence about cases with more rounds than usual."""
     rounds = {}
     for sample in samples:
         place = (sample["mode"], sample["case"])
@@ -106,7 +106,7 @@ def ran_on(result):
 
 
 def growing(grow, charts):
-    """How cost grows: each chart, and what it says in words."""
+    """Growth of cost: each chart with a sentence about it."""
     if not grow:
         return []
     parts = ["## How cost grows", "", f"Called flat: within {growth.FLAT_FACTOR - 1:.0%}, or a power below "
@@ -124,7 +124,7 @@ def growing(grow, charts):
 
 
 def in_turn(turns):
-    """What the features cost, in words."""
+    """The cost of the features as text."""
     if not turns:
         return []
     return [f"## The gateway beside `{turns['second']}`", "", f"`{turns['first']}` and `{turns['second']}` in turn, {turns['pairs']:.0f} pairs of "
@@ -135,7 +135,7 @@ def in_turn(turns):
 
 
 def reloading(reload):
-    """What reloads cost, in words."""
+    """The cost of reloads as text."""
     if not reload or "p99_us_ratio" not in reload:
         return []
     every = reload.get("every_seconds", 0.25)

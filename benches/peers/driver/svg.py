@@ -1,4 +1,4 @@
-"""Small SVG charts: bars and lines, in colours that tell apart without hue alone, readable on light and dark pages."""
+"""Small SVG charts: bars and lines, in colours that do not depend on hue alone, readable on light and dark pages."""
 
 import math
 
@@ -85,7 +85,7 @@ def lines(title, x_label, y_label, series, log_x=False):
     for mark in marks:
         body.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at_y(mark):.1f}" y2="{at_y(mark):.1f}"/>'
                     f'<text class="faint" x="{LEFT - 8}" y="{at_y(mark) + 4:.1f}" text-anchor="end">{short(mark)}</text>')
-    # From the right: the last one is what a reader looks for.
+    # From the right: the last one is the most interesting.
     free = math.inf
     for x in reversed(xs):
         if at_x(x) <= free:

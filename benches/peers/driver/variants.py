@@ -1,4 +1,4 @@
-"""What is compared: direct connections, the gateway, a bare epoll loop, HAProxy, nginx and Envoy."""
+"""The variants: direct connections, the gateway, a bare epoll loop, HAProxy, nginx and Envoy."""
 
 import resource
 import socket
@@ -19,12 +19,12 @@ class Variant:
 
     name: str
     front: tuple
-    # What it leads to.
+    # Its backend.
     target: tuple
     started: Started = None
     threads: int = 1
     fronts: list = field(default_factory=list)
-    # Where WebSockets are asked for; `front` but for the gateway, which has an endpoint of its own for them.
+    # The address for WebSockets: `front`, except for the gateway, which has a separate endpoint for them.
     sync: tuple = None
 
     @property
@@ -42,7 +42,7 @@ def fill(template, **values):
 
 
 def written(path, text):
-    """Writes a file and says where."""
+    """Writes a file and returns its path."""
     path.write_text(text)
     return str(path)
 
@@ -109,11 +109,11 @@ class Starter:
         return self._up(Variant(name, front, target, Started(name, command, directory / "log"), threads))
 
     def plain(self, name):
-        """The gateway with one listener, and without DNS, metrics and the admin API: what the rest costs is the difference."""
+        """The gateway with one listener, and without DNS, metrics and the admin API: the difference is the cost of the rest."""
         return self.gateway(name, targets=1, addresses=1, services=False)
 
     def gateway(self, name, workers=1, targets=50, addresses=2, splice=True, log="warn", plgw=None, services=True):
-        """The gateway with everything on. Its default is to log every flow (`info`), which the peers don't here."""
+        """The gateway with all features. Its default is to log every flow (`info`), which the peers don't here."""
         directory, _, target = self._next(name)
         subnet = self.count
         # One subnet and one address of the endpoint a zone.
@@ -137,7 +137,7 @@ class Starter:
         return self._up(variant)
 
     def http_proxy(self, name, template, pem, command):
-        """A peer as a TLS-terminating HTTP proxy; `command` makes its command line of its configuration."""
+        """A peer as a TLS-terminating HTTP proxy; `command` makes its command line from its configuration."""
         directory, front, target = self._next(f"{name}-http")
         text = fill(template, front=text_of(front), target=text_of(target), certificate=pem, dir=directory,
                     nofile=self.nofile, connections=self.nofile, maxconn=min(20_000, self.nofile // 2 - 250))

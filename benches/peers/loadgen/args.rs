@@ -23,11 +23,11 @@ pub(crate) struct Args {
     pub(crate) bytes: usize,
     pub(crate) warmup: Duration,
     pub(crate) time: Duration,
-    /// Whose CPU time is reported, by the target that their `--pid` follow.
+    /// The processes with a CPU time to report, by the target that precedes their `--pid`.
     pub(crate) relays: Vec<Vec<u32>>,
     /// How often the two relays of `turns` take turns.
     pub(crate) pairs: usize,
-    /// Who plays the other end; its CPU time and this process' own are reported together.
+    /// The process at the other end; its CPU time and this process' own are reported together.
     pub(crate) ends: Vec<u32>,
 }
 

@@ -11,9 +11,9 @@ use crate::wire::{self, Purpose, pattern};
 
 /// Small pieces in the middle, so that a relay that changes its strategy is seen doing it.
 const SMALL_PIECES: usize = 64;
-/// What the server says at the very end when all it got was right.
+/// The server's last message when all its input was right.
 const RIGHT: u8 = b'+';
-/// A connection that says nothing for so long has lost something.
+/// A connection that is silent for this long has lost data.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The pattern's bytes from `from` on.

@@ -20,7 +20,7 @@ struct Connection {
     missing: usize,
 }
 
-/// Starts to connect; the first edge says that it did.
+/// Starts to connect; the first edge reports completion.
 pub(crate) fn dial(target: SocketAddr) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;

@@ -22,7 +22,7 @@ impl<'a> Window<'a> {
         Self { cpu, ends, machine: machine_busy(), started: Instant::now(), args }
     }
 
-    /// What the window took, written into a report.
+    /// Writes the CPU time of the window into a report.
     pub(crate) fn close(self, report: &mut Report) -> Duration {
         let time = self.started.elapsed();
         report.put("seconds", time.as_secs_f64());

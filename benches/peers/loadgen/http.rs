@@ -11,7 +11,7 @@ use crate::poll::would_block;
 
 /// Bytes of every answer's body.
 pub(crate) const BODY: usize = 1024;
-/// What RFC 6455 §1.3 puts behind a client's key.
+/// The suffix to a client's key by RFC 6455 §1.3.
 const MAGIC: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// Bytes of a message's head, from a client: a length of one byte, and the mask.
 const FRAME_HEAD: usize = 6;
@@ -33,7 +33,7 @@ impl Exchange {
         Self { got: first.to_vec(), owed: Vec::new(), is_websocket: false }
     }
 
-    /// Answers what has come; false when the proxy is gone. `ended`: nothing more will come, and no edge to say so.
+    /// Answers the input; false when the proxy has closed. `ended`: the input has ended, and there will be no edge.
     pub(crate) fn turn(&mut self, mut stream: &TcpStream, buffer: &mut [u8], ended: bool) -> io::Result<bool> {
         loop {
             let n = match would_block(stream.read(buffer))? {
@@ -50,7 +50,7 @@ impl Exchange {
         }
     }
 
-    /// Sends what is owed, as far as it is taken; the next edge brings the rest.
+    /// Sends as much pending data as possible; the rest follows at the next edge.
     fn pay(&mut self, mut stream: &TcpStream) -> io::Result<()> {
         while !self.owed.is_empty() {
             match would_block(stream.write(&self.owed))? {

@@ -60,7 +60,7 @@ impl Game {
         Ok(())
     }
 
-    /// Takes the answers to what is outstanding, and sends no more.
+    /// Reads the outstanding answers, and sends no more.
     fn rest(&mut self, latency: &mut Histogram) -> io::Result<()> {
         let (until, mut outstanding) = (Instant::now() + PATIENCE, self.connections.len());
         while outstanding > 0 {
@@ -72,7 +72,7 @@ impl Game {
         Ok(())
     }
 
-    /// Takes the answers that have come, and says how many.
+    /// Reads the available answers, and returns their number.
     fn turn(&mut self, latency: &mut Histogram, until: Instant, go_on: bool) -> io::Result<usize> {
         let mut answers = 0;
         for number in self.poll.wait(Some(until))? {

@@ -18,7 +18,7 @@ struct Connection {
     stream: TcpStream,
     preamble: Vec<u8>,
     purpose: Option<Purpose>,
-    /// What it says is HTTP.
+    /// It carries HTTP.
     http: Option<http::Exchange>,
     /// Bytes of the present request that have come.
     got: usize,
@@ -28,7 +28,7 @@ struct Connection {
     ended: bool,
 }
 
-/// What became of a connection's turn.
+/// The result of a connection's turn.
 enum Turn {
     /// It waits for the kernel.
     Waits,
@@ -52,7 +52,7 @@ pub(crate) struct Server {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     buffers: Buffers,
-    /// Whose turn was cut short.
+    /// Connections with an interrupted turn.
     again: Vec<u64>,
     /// How many came.
     pub(crate) accepted: usize,
@@ -74,7 +74,7 @@ impl Server {
         Ok(Self { listener, poll, connections: Vec::new(), free: Vec::new(), buffers, again: Vec::new(), accepted: 0 })
     }
 
-    /// Does what there is to do; waits for it, but not past `until`.
+    /// Waits for events until `until`, and handles them.
     pub(crate) fn turn(&mut self, until: Option<Instant>) -> io::Result<()> {
         let until = if self.again.is_empty() { until } else { Some(Instant::now()) };
         let mut ready: Vec<(u64, bool)> = self.poll.wait_for_ends(until)?.collect();
@@ -125,7 +125,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     use socket2::{Domain, Protocol, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    // A sample may serve one address itself while the general server has all of them: who bound more precisely is asked.
+    // A sample may serve one address itself while the general server has all of them: the more specific bind wins.
     socket.set_reuse_port(true)?;
     // Accepted sockets inherit it.
     socket.set_tcp_nodelay(true)?;
@@ -145,7 +145,7 @@ impl Connection {
             Some(purpose) => purpose,
             None => {
                 let mut bytes = [0; PREAMBLE];
-                // No byte past the preamble: what follows belongs to the purpose.
+                // No byte past the preamble: the rest belongs to the purpose.
                 let missing = PREAMBLE - self.preamble.len();
                 match would_block(self.stream.read(&mut bytes[..missing]))? {
                     None => return Ok(Turn::Waits),
@@ -195,7 +195,7 @@ impl Connection {
         }
     }
 
-    /// Sends what is owed; false when the client takes no more.
+    /// Sends pending data; false when the client takes no more.
     fn pay(&mut self, buffers: &Buffers) -> io::Result<bool> {
         while self.owed > 0 {
             match would_block(self.stream.write(&buffers.zeros[..self.owed.min(buffers.zeros.len())]))? {

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureSch
 
 use crate::poll::would_block;
 
-/// Whatever a server shows is good enough: what is measured is the server.
+/// Accepts any certificate: the benchmark measures the server.
 #[derive(Debug)]
 struct Anyone;
 
@@ -85,7 +85,7 @@ impl Tls {
         Ok(tls)
     }
 
-    /// Sends what the handshake has to say.
+    /// Sends pending handshake data.
     pub(crate) fn push(&mut self) -> io::Result<()> {
         while self.session.wants_write() {
             self.session.write_tls(&mut self.stream)?;
@@ -93,7 +93,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Reads what has come; whether the handshake is whole on both sides. In TLS 1.3 the server's tickets say that the
+    /// Reads input; whether the handshake is complete on both sides. In TLS 1.3 the server's tickets say that the
     /// client's last message has reached it.
     pub(crate) fn shake(&mut self) -> io::Result<bool> {
         loop {

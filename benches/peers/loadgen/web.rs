@@ -15,7 +15,7 @@ use crate::poll::Poll;
 use crate::report::Report;
 use crate::tls::{self, Tls};
 
-/// What a connection is asked for, over and over.
+/// The repeated request of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A GET, and its answer.

@@ -1,4 +1,4 @@
-//! What a connection's first bytes say: a letter, and for two of them numbers, little-endian.
+//! A connection's first bytes: a letter, and for two of them numbers, little-endian.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,16 +6,16 @@ use std::net::{SocketAddr, TcpStream};
 /// Bytes of every preamble.
 pub(crate) const PREAMBLE: usize = 16;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// For every `request` bytes, `response` bytes come back.
     Echo { request: u32, response: u32 },
-    /// The server forgets what it gets.
+    /// The server discards its input.
     Sink,
     /// The server sends without end.
     Source,
-    /// The server compares what it gets with the pattern of `seed`, sends `bytes` of its own, and tells.
+    /// The server compares its input with the pattern of `seed`, sends `bytes` of its own, and reports the result.
     Check { seed: u32, bytes: u32 },
 }
 
@@ -48,7 +48,7 @@ impl Purpose {
     }
 }
 
-/// A connection that has said what it is for; blocking still.
+/// A connection with a known purpose, still blocking.
 pub(crate) fn open(target: SocketAddr, purpose: Purpose) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(target)?;
     stream.set_nodelay(true)?;

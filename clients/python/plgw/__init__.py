@@ -19,7 +19,7 @@ __all__ = ["Gateway", "PlgwError", "ROUTES"]
 
 Json = dict[str, Any]
 
-# What is asked, as the API's description has it; a test compares them.
+# The used routes, as in the API's description; a test compares them.
 ROUTES = {
     "status": ("GET", "/v1/status"),
     "targets": ("GET", "/v1/targets"),
@@ -42,7 +42,7 @@ ROUTES = {
 
 
 class PlgwError(Exception):
-    """What the gateway refuses; `code` is the API's."""
+    """An error answer of the gateway; `code` is the API's."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(f"{message} ({code}, status {status})")
@@ -50,7 +50,7 @@ class PlgwError(Exception):
 
 
 class Gateway:
-    """A running gateway. `timeout` is in seconds and for one request."""
+    """A running gateway. `timeout` is in seconds, per request."""
 
     def __init__(self, admin: str | None = None, token: str | None = None, timeout: float = 30) -> None:
         admin = admin or os.environ.get("PLGW_ADMIN")
@@ -68,7 +68,7 @@ class Gateway:
         return f"{os.environ[name]}/?tlsCAFile={urllib.parse.quote(os.environ['PLGW_CA'], safe='')}"
 
     def use_dns(self) -> None:
-        """Lets this process resolve all names by the gateway's DNS (`PLGW_DNS`). Needs dnspython. In a lab it is not needed."""
+        """Makes this process resolve all names by the gateway's DNS (`PLGW_DNS`). Needs dnspython. In a lab it is not needed."""
         import dns.resolver
 
         address, _, port = os.environ["PLGW_DNS"].rpartition(":")
@@ -78,7 +78,7 @@ class Gateway:
         dns.resolver.override_system_resolver(resolver)
 
     def status(self) -> Json:
-        """What is wrong now, and what runs."""
+        """Current problems and the state of the gateway."""
         return self._call("status")
 
     def targets(self) -> list[Json]:
@@ -90,7 +90,7 @@ class Gateway:
         return next(found["port"] for found in self.targets() if found["id"] == target)
 
     def move(self, target: str, port: int | None = None) -> Json:
-        """Gives `CLUSTER/MEMBER` another port: `port`, or the lowest that is free."""
+        """Moves `CLUSTER/MEMBER` to `port`, or to the lowest free port."""
         return self._call("move", _target(target), {} if port is None else {"port": port})
 
     def deregister(self, target: str) -> None:
@@ -99,7 +99,7 @@ class Gateway:
         self._deregistered.add(target)
 
     def register(self, target: str) -> None:
-        """Puts it back."""
+        """Registers it again."""
         self._call("register", _target(target), {})
         self._deregistered.discard(target)
 
@@ -108,19 +108,19 @@ class Gateway:
         return self._call("flows")["flows"]
 
     def faults(self) -> list[Json]:
-        """The faults that are set."""
+        """The current faults."""
         return self._call("faults")["faults"]
 
     def add_fault(self, type: str, scope: Json | None = None, **kind: Any) -> Json:
-        """Adds a fault: `add_fault("latency", {"zone": "us-east-1a"}, delay="100ms")`. Times are texts with their unit."""
+        """Adds a fault: `add_fault("latency", {"zone": "us-east-1a"}, delay="100ms")`. Durations are strings with their unit."""
         return self._call("add_fault", body={"kind": {"type": type, **kind}, "scope": scope or {}})
 
     def remove_faults(self) -> None:
-        """Takes every fault back."""
+        """Removes every fault."""
         self._call("remove_faults")
 
     def lose_zone(self, zone: str) -> Json:
-        """Loses a zone: its addresses answer nothing, and its members are lost to the others."""
+        """Simulates the loss of a zone: its addresses do not answer, and its members are isolated."""
         return self.add_fault("zone-outage", {"zone": zone})
 
     def zones(self) -> list[Json]:
@@ -132,7 +132,7 @@ class Gateway:
         self._call("shift", {"zone": zone}, {} if lasts is None else {"for": lasts})
 
     def end_shift(self, zone: str) -> None:
-        """Ends that."""
+        """Ends the shift."""
         self._call("end_shift", {"zone": zone})
 
     def standins(self) -> list[Json]:
@@ -154,12 +154,12 @@ class Gateway:
         self._call("start", _target(member), {})
 
     def step_down(self, cluster: str) -> None:
-        """Lets the primary of a stand-in set hand over."""
+        """Makes the primary of a stand-in set step down."""
         self._call("step_down", {"cluster": cluster}, {})
 
     def reset(self) -> None:
-        """As before: no faults, no shifts, every stand-in started, every target that this object deregistered registered; waits
-        for a primary in each set. Ports stay where they are, as no port is ever given back."""
+        """Restores the initial state: no faults, no shifts, every stand-in started, every target that this object deregistered registered; waits
+        for a primary in each set. Ports are not restored, as a port is never reused."""
         self.remove_faults()
         for zone in {found["zone"] for found in self.zones() if found["shift"]}:
             self.end_shift(zone)
@@ -168,7 +168,7 @@ class Gateway:
         try:
             members = self.standins()
         except PlgwError as error:
-            # Servers of one's own are left alone.
+            # The user's own servers are not changed.
             if error.code != "no_stand_ins":
                 raise
             members = []
@@ -179,7 +179,7 @@ class Gateway:
             self.wait_for(lambda cluster=cluster: self.primary(cluster))
 
     def wait_for(self, look: Callable[[], Any], within: float = 60) -> Any:
-        """Asks `look` until it answers something true, at most for `within` seconds; its answer."""
+        """Calls `look` until its result is true, at most for `within` seconds, and returns the result."""
         deadline = time.monotonic() + within
         while not (found := look()):
             if time.monotonic() > deadline:
@@ -196,7 +196,7 @@ class Gateway:
         if body is not None:
             request.add_header("Content-Type", "application/json")
             request.data = json.dumps(body).encode()
-        # The gateway is on this machine or in its lab: no proxy leads there.
+        # The gateway is on this machine or in its lab: no proxy is needed.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=self.timeout) as answer:

@@ -1,4 +1,4 @@
-"""The fixture `plgw`: the running gateway, as it was before each test."""
+"""The fixture `plgw`: the running gateway, restored after each test."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from . import Gateway
 
 @pytest.fixture
 def plgw() -> Iterator[Gateway]:
-    """The gateway that `PLGW_ADMIN` names; what the test changed is taken back after it."""
+    """The gateway at `PLGW_ADMIN`; the test's changes are undone after it."""
     gateway = Gateway()
     try:
         yield gateway

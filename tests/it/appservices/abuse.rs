@@ -225,7 +225,7 @@ async fn a_thousand_slow_clients_do_not_slow_a_fast_one() {
         io.write_all(format!("{head}{rest}").as_bytes()).await.expect("written");
         clients.push(io);
     }
-    // What else runs on this machine slows both; a pile-up of slow clients would cost many times that.
+    // Other load on this machine slows both; blocking by slow clients would cost many times more.
     let beside = fifty_requests(&mut fast).await;
     assert!(beside < alone * 10 + Duration::from_secs(1), "{alone:?} alone, {beside:?} beside {slow} slow clients");
     assert!(lab.front.open_count() > slow);
@@ -239,7 +239,7 @@ async fn fifty_requests(client: &mut Client) -> Duration {
     started.elapsed()
 }
 
-/// Past the limit on connections, further ones are reset, and those that are there go on.
+/// Past the limit, new connections are reset and open ones continue.
 #[tokio::test]
 async fn connections_past_the_limit_are_reset() {
     let backend = Recorder::start().await;

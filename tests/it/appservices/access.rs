@@ -1,4 +1,4 @@
-//! Who is served what: B1 to B8, B11, B12, B14.
+//! Access to apps: B1 to B8, B11, B12, B14.
 
 use http_body_util::Full;
 
@@ -210,7 +210,7 @@ async fn an_app_that_moved_to_another_region_is_not_found_behind_its_old_endpoin
     assert_eq!((answer.status.as_u16(), lab.metric(&["verdict=\"other_region\""])), (404, Some(1.0)));
 }
 
-/// B7, B12: what can't have private endpoints is refused before it reaches the front end.
+/// B7, B12: apps that can't have private endpoints are refused in the config.
 #[tokio::test]
 async fn global_apps_and_apps_with_wire_protocol_get_no_private_endpoints() {
     use plgw::model::DeploymentModel;
@@ -257,7 +257,7 @@ async fn every_name_of_the_app_has_a_certificate() {
     tls(&lab, VPC, GENERAL, "us-west-2.aws.services.cloud.mongodb.com", &[]).await.expect_err("none for other names");
 }
 
-/// A2, A3, A25, as for flows: what AWS drops is not answered, on any address of the front.
+/// A2, A3, A25, as for flows: packets that AWS drops get no answer, on any address of the front end.
 #[tokio::test]
 async fn a_refused_client_gets_no_answer() {
     let backend = Recorder::start().await;
@@ -300,7 +300,7 @@ async fn apps_at_one_address_follow_their_own_settings() {
     assert_eq!((first.asked().len(), second.asked().len()), (1, 2));
 }
 
-/// An address that is given up takes no new connections, and what is at hand there is finished.
+/// A removed address accepts no new connections, and its open requests are finished.
 #[tokio::test]
 async fn a_removed_endpoint_closes_its_address_and_finishes_open_requests() {
     let backend = Recorder::start().await;

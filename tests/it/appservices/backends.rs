@@ -65,7 +65,7 @@ async fn a_request_is_sent_again_where_its_connection_was_closed_before_it() {
         let again = client.get(CALL).await;
         assert_eq!((again.status, &again.body), (first.status, &first.body));
     }
-    // What must not be done twice is not.
+    // A request that is not idempotent is not repeated.
     let post = client.request("POST", CALL).body(Full::from("once")).expect("a request");
     assert_eq!(client.send(post).await.expect("an answer").status, 502);
 }
@@ -264,7 +264,7 @@ async fn a_client_that_leaves_ends_its_request_at_the_backend() {
     assert_eq!(backend.connections(), 2);
 }
 
-/// Stopping answers what is at hand and ends the rest in the time given.
+/// A stop answers open requests and closes the rest within the grace period.
 #[tokio::test]
 async fn a_stop_finishes_open_requests() {
     let backend = Recorder::start().await;

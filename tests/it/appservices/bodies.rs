@@ -58,7 +58,7 @@ async fn bytes_after_an_early_answer_are_never_a_request() {
     assert_eq!(heads, 3, "{:?}", backend.received());
 }
 
-/// Requests whose bodies never end keep no connection from others: it is not reused before they have.
+/// A connection to a backend is not reused while a request's body is incomplete.
 #[tokio::test]
 async fn a_body_pending_to_a_backend_blocks_no_other_client() {
     let backend = RawBackend::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
@@ -216,7 +216,7 @@ async fn malformed_requests_get_400_and_are_counted() {
     assert!(backend.asked().is_empty());
 }
 
-/// A limit for each stream: one that its client does not read ends, and others of the connection go on.
+/// The limit is per stream: an unread stream ends, and others of the connection continue.
 #[tokio::test]
 async fn an_unread_http2_stream_is_reset_and_others_continue() {
     let backend = Recorder::start().await;

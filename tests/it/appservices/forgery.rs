@@ -15,7 +15,7 @@ use plgw::appservices::AppOptions;
 const OTHER: &str = "other-fghij";
 const SECRET: &str = "/api/client/v2.0/app/myapp-abcde/functions/call";
 
-/// Two apps at the same public address with a backend each: the first restricted, the second open to everybody.
+/// Two apps at the same public address with a backend each: the first restricted, the second open to all clients.
 struct Two {
     lab: Lab,
     secret: Recorder,
@@ -227,7 +227,7 @@ async fn no_request_is_smuggled() {
             assert!(asked.body.is_empty() || asked.body == hidden, "{what}: {:?}", asked.body);
             assert!(!(asked.headers.contains_key("transfer-encoding") && asked.headers.contains_key("content-length")));
         }
-        // Whatever else was said is a refusal of what stood behind the first request.
+        // Any other answer is a refusal of the bytes behind the first request.
         for later in said.match_indices("HTTP/1.1 ").skip(1) {
             assert!(said[later.0..].starts_with("HTTP/1.1 4"), "{what}: {said}");
         }
@@ -452,7 +452,7 @@ async fn the_gateway_connects_only_to_the_apps_backend() {
         let silence = tokio::time::timeout(Duration::from_millis(200), client.read_u8()).await;
         assert!(!matches!(silence, Ok(Ok(_))), "an answer from {to}");
     }
-    // An answer, if there is one, is a refusal.
+    // The only possible answer is a refusal.
     let requests = [
         format!("CONNECT {there} HTTP/1.1\r\nHost: {there}\r\n\r\n"),
         format!("CONNECT {there} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),

@@ -162,7 +162,7 @@ impl Lab {
         lines.min()?.rsplit_once(' ')?.1.parse().ok()
     }
 
-    /// Waits until a metric is what it should be.
+    /// Waits until a metric has the expected value.
     pub(super) async fn expect_metric(&self, texts: &[&str], value: f64) {
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
         while self.metric(texts) != Some(value) {

@@ -1,4 +1,4 @@
-//! Heads as they pass: what a backend may and may not say, fields that are dropped, versions that must not differ.
+//! Message heads: allowed and refused answers of backends, removed fields, equal behaviour in both HTTP versions.
 
 use std::time::Duration;
 
@@ -163,7 +163,7 @@ async fn a_certificate_names_the_address_of_its_listener_alone() {
     }
 }
 
-/// RFC 9110 §8.6, §15.4.5: no length with 204 and 304, whatever the backend says, on both versions.
+/// RFC 9110 §8.6, §15.4.5: no length with 204 and 304, whatever the backend sends, on both versions.
 #[tokio::test]
 async fn responses_without_a_body_are_the_same_on_both_versions() {
     for (status, first) in [(204, "HTTP/1.1 204 No Content\r\n"), (304, "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n")]
@@ -260,7 +260,7 @@ async fn trailers_of_a_response_pass_on_both_versions() {
     assert_eq!(whole.trailers().expect("trailers")["x-sum"], "42");
 }
 
-/// A client that reads nothing is reset, over a bare connection as over TLS: what was not read is not kept for it.
+/// A client that reads nothing is reset, over plain TCP as over TLS: unread data is not kept for it.
 #[tokio::test]
 async fn an_unread_answer_ends_in_a_reset() {
     let backend = Recorder::start().await;

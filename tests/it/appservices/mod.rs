@@ -1,4 +1,4 @@
-//! The App Services HTTP front end over real sockets: clients of several places, a backend that notes what it is asked.
+//! The App Services HTTP front end over real sockets: clients of several origins, a backend that records its requests.
 
 mod abuse;
 mod access;

@@ -19,7 +19,7 @@ use super::websockets::{open, says_back};
 const PATH: &str = "/api/client/v2.0/app/myapp-abcde/functions/call";
 /// Long enough for an answer on loopback, where none may come.
 const BRIEF: Duration = Duration::from_millis(200);
-/// More than enough for what has to come.
+/// More than enough for an expected event.
 const SOON: Duration = Duration::from_secs(10);
 
 /// That of `GENERAL` and `SYNC`.

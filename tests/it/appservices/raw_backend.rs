@@ -1,11 +1,11 @@
-//! A backend that does with each connection what its test says, byte by byte.
+//! A backend that handles each connection as its test defines, byte by byte.
 
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What a connection of the backend has received.
+/// The bytes that a connection of the backend has received.
 pub(super) type Received = Arc<Mutex<String>>;
 
 pub(super) struct RawBackend {
@@ -22,7 +22,7 @@ impl Drop for RawBackend {
 }
 
 impl RawBackend {
-    /// Serves each connection by `serve`, which notes what it reads.
+    /// Serves each connection by `serve`, which records its input.
     pub(super) async fn start<F>(serve: impl Fn(TcpStream, Received) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
@@ -56,7 +56,7 @@ impl RawBackend {
         .await
     }
 
-    /// Answers the head of a request and closes at once, with what else there is unread.
+    /// Answers the head of a request and closes at once, leaving the rest unread.
     pub(super) async fn answering_and_closing(answer: &'static str) -> Self {
         Self::start(move |mut client, received| async move {
             while !received.lock().expect("no panic").contains("\r\n\r\n") {

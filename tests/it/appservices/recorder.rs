@@ -1,7 +1,7 @@
-//! A backend that notes what it is asked, and does what the path says.
+//! A backend that records its requests and acts by their paths.
 //!
-//! `…/echo` says the body back, `…/stall` never answers, `…/reset` resets the stream or closes the connection, `…/half`
-//! breaks off, `…/slow` waits to be released, `…/big` is large, `…/location` and `…/realm-sync` do what App Services does; anything else gets `ok`.
+//! `…/echo` returns the body, `…/stall` never answers, `…/reset` resets the stream or closes the connection, `…/half`
+//! ends early, `…/slow` waits to be released, `…/big` is large, `…/location` and `…/realm-sync` behave as in App Services; anything else gets `ok`.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -26,7 +26,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-/// What the backend was asked.
+/// The requests to the backend.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) method: Method,
@@ -58,9 +58,9 @@ pub(super) struct Shared {
     pub(super) asked: Mutex<Vec<Asked>>,
     pub(super) connections: Mutex<usize>,
     pub(super) proxy_headers: Mutex<Vec<Vec<u8>>>,
-    /// Lets requests to `/slow` go on.
+    /// Releases requests to `/slow`.
     pub(super) release: Notify,
-    /// Says that one came.
+    /// Signals a request.
     pub(super) came: Notify,
 }
 
@@ -132,7 +132,7 @@ async fn serve(mut client: TcpStream, manner: Manner, shared: Arc<Shared>) {
 
 async fn speak<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(io: T, is_h2: bool, shared: Arc<Shared>) {
     let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
-    // What goes wrong on a connection shows at its other end.
+    // An error on a connection shows at its other end.
     if is_h2 {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         let _ = builder.enable_connect_protocol().serve_connection(TokioIo::new(io), service).await;
@@ -241,7 +241,7 @@ fn websocket(request: &Request<()>, upgrade: hyper::upgrade::OnUpgrade) -> Respo
     response.body(empty()).expect("an answer")
 }
 
-/// Says something and breaks off.
+/// Sends a part and fails.
 struct HalfBody(usize);
 
 impl Body for HalfBody {

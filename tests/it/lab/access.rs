@@ -1,4 +1,4 @@
-//! A3, A15, A25: who gets in by which way.
+//! A3, A15, A25: access by origin and path.
 
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;

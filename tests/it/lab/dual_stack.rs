@@ -90,7 +90,7 @@ fn cable() -> u32 {
     row.split_whitespace().nth(1).and_then(|index| u32::from_str_radix(index, 16).ok()).expect("a number")
 }
 
-/// A host that takes an endpoint for its neighbour, and asks for it on its own cable, gets no answer there.
+/// A neighbour solicitation for an endpoint's address on a host's own link gets no answer.
 #[test]
 fn the_gateway_answers_no_neighbour_solicitation_for_an_endpoints_address() {
     let Some(lab) = lab() else { return };
@@ -179,7 +179,7 @@ fn a_forged_source_reaches_no_endpoint_and_no_host() {
     });
 }
 
-/// The gateway's sockets are a second wall behind the routes, which are opened for this test.
+/// The gateway's sockets are a second check after the routes, which this test opens.
 #[test]
 fn without_the_routes_the_gateways_sockets_distinguish_ipv6_sources() {
     let Some(lab) = lab() else { return };

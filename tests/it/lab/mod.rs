@@ -1,6 +1,6 @@
-//! The lab VPC, as its users meet it: `plgw lab …` as a process, sockets put into its namespaces, packets captured there.
+//! The lab VPC from its users' view: `plgw lab …` as a process, sockets put into its namespaces, packets captured there.
 //!
-//! Where namespaces are not to be had, each test says `SKIP` with the reason and passes, except on CI's machine; those that put
+//! Where namespaces are not available, each test says `SKIP` with the reason and passes, except on CI's machine; those that put
 //! sockets in a namespace need root.
 
 mod access;

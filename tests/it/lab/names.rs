@@ -1,4 +1,4 @@
-//! A13, B9: what the VPC's resolver says, and what others say.
+//! A13, B9: the answers of the VPC's resolver and of others.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::str::FromStr;

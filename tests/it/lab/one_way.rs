@@ -130,7 +130,7 @@ fn connections_from_the_services_side_fail_and_from_the_vpc_succeed() {
     lab.connect(Host::Vpc, (ENI_A, 1024)).expect("the endpoint serves the VPC all the while");
 }
 
-/// The gateway's sockets are a second wall behind that of the kernel's routing; it is opened for this test.
+/// The gateway's sockets are a second check after the kernel's routing, which this test opens.
 #[test]
 fn without_the_routes_the_gateways_sockets_refuse_and_count_the_services_side() {
     let Some(lab) = TestLab::up() else { return };

@@ -1,4 +1,4 @@
-//! Packets by hand, with any source, and what passes an interface.
+//! Hand-made packets with any source, and captures of an interface.
 
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -54,7 +54,7 @@ impl Capture {
         Self(socket)
     }
 
-    /// What has passed since the last look.
+    /// The packets since the last call.
     pub(super) fn seen(&self) -> Vec<Packet> {
         self.frames().iter().filter_map(|frame| Packet::read(frame)).collect()
     }

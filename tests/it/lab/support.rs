@@ -75,7 +75,7 @@ impl Labs {
         self.command(arguments).output().expect("the program runs")
     }
 
-    /// Runs it, expects success, and answers what it printed.
+    /// Runs it, expects success, and returns its output.
     pub(super) fn told(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "plgw lab {arguments:?}: {}", text(&output.stderr));
@@ -179,7 +179,7 @@ impl TestLab {
         })
     }
 
-    /// What an operator's command at the gateway's host answers, as JSON.
+    /// The JSON answer of an operator's command on the gateway's host.
     pub(super) fn operator(&self, words: &[&str]) -> serde_json::Value {
         let command = [&["run", "--at", "gateway", "--", env!("CARGO_BIN_EXE_plgw")], words, &["--output", "json"]];
         let said = self.labs.told(&command.concat());
@@ -207,7 +207,7 @@ pub(super) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Processes whose command line holds `part`.
+/// Processes with `part` in their command line.
 pub(super) fn processes_with(part: &Path) -> Vec<(i32, String)> {
     let part = part.to_str().expect("UTF-8");
     let entries = std::fs::read_dir("/proc").expect("/proc").filter_map(Result::ok);

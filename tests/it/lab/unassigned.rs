@@ -1,4 +1,4 @@
-//! What comes to an endpoint's address and is for no listener vanishes, as at the load balancer.
+//! Packets to an endpoint's address without a listener are dropped, as by the load balancer.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -45,7 +45,7 @@ fn ports_without_a_listener_time_out_and_follow_the_open_ports() {
     lab.hello(Host::Vpc, (ENI_B, free)).expect("and stays open");
 }
 
-/// A port whose target refuses is no unassigned one: its refusal is what the client meets on AWS too.
+/// A port with a refusing target is assigned: the client gets the refusal, as on AWS.
 #[test]
 fn a_port_whose_target_refuses_refuses_behind_the_packet_filter() {
     let Some(lab) = TestLab::up() else { return };

@@ -15,7 +15,7 @@ pub(crate) fn plgw<I: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item 
     command
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -46,7 +46,7 @@ impl Child {
         Self(command.spawn().expect("the binary runs"))
     }
 
-    /// What it came to; it must end by itself.
+    /// Waits until it ends by itself, and returns its result.
     pub(crate) fn ran(mut self) -> Ran {
         let mut text = [String::new(), String::new()];
         let pipes: [Option<Box<dyn Read>>; 2] = [
@@ -79,7 +79,7 @@ pub(crate) struct Shift {
 }
 
 impl Shift {
-    /// A shift whose networks are free. From the top, as `Net` claims from below.
+    /// A shift with free networks, from the top, as `Net` claims from below.
     pub(crate) fn claim() -> Self {
         (4..=24)
             .rev()

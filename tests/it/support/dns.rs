@@ -62,14 +62,14 @@ impl Resolver {
     }
 }
 
-/// What a [`NameServer`] makes of questions for a name that it has.
+/// The answer of a [`NameServer`] to queries for a name that it has.
 #[derive(Clone)]
 enum Named {
     Addresses(Vec<IpAddr>),
     Silence,
 }
 
-/// A name server whose answers a test changes. Names that it does not have do not exist; TTLs are 0.
+/// A name server with answers that a test can change. Names that it does not have do not exist; TTLs are 0.
 pub(crate) struct NameServer {
     pub(crate) address: SocketAddr,
     names: Arc<Mutex<BTreeMap<String, Named>>>,

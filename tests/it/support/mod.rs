@@ -23,7 +23,7 @@ pub(crate) use peers::{
 /// How long anything may take that ought to happen at once. Generous: machines are busy; nothing passes by waiting.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Says why a test cannot run on this machine, past the test harness, which keeps the output of what passes.
+/// Prints why a test cannot run on this machine, bypassing the test harness, which hides the output of passing tests.
 ///
 /// # Panics
 ///
@@ -74,7 +74,7 @@ impl TestGateway {
         Flow::connect(self.net.source(ClientNetwork::Vpc), self.address(member)).await.expect("the port accepts")
     }
 
-    /// What DNS answers inside the VPC for the endpoint's regional name, sorted.
+    /// The DNS answers inside the VPC for the endpoint's regional name, sorted.
     pub(crate) async fn answers(&self) -> Vec<std::net::IpAddr> {
         let name = "vpce-024f5b57108c8d3ed-ypwbxwll.vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
         let resolver = Resolver::new(self.net.source(ClientNetwork::Vpc), self.net.dns()).await;
@@ -108,7 +108,7 @@ pub(crate) fn metric(page: &str, name: &str, labels: &[&str]) -> Option<f64> {
         .reduce(|sum, value| sum + value)
 }
 
-/// Asks again and again until `look` finds what it looks for.
+/// Calls `look` until it returns a value.
 pub(crate) async fn eventually<T, E: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> Result<T, E>) -> T {
     let deadline = tokio::time::Instant::now() + SOON;
     loop {

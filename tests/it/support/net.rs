@@ -29,7 +29,7 @@ pub(super) const CLAIM_PORT: u16 = 64_999;
 impl Net {
     /// A free network.
     pub(crate) fn claim() -> Self {
-        // Not again what a test of this process had: its sockets may still be on their way out.
+        // Never reuse a network of this process: its sockets may still be closing.
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let first = std::process::id() as usize * 37 + NEXT.fetch_add(1, Ordering::Relaxed);
         let networks = (32..=250).cycle().skip(first % 219).take(219);

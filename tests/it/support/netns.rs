@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 /// Set in the process inside.
 const INSIDE: &str = "PLGW_TEST_INSIDE";
 
-/// Lets the loopback interface up, puts the gateway's address over the machine's resolver, and goes on as the test.
+/// Brings the loopback interface up, makes the gateway the machine's resolver, and runs the test.
 const ENTER: &str = r#"set -e
 ip link set lo up
 echo "nameserver 127.0.0.1" > "$1/resolv.conf"
@@ -45,7 +45,7 @@ fn namespaces() -> Command {
 }
 
 trait Said {
-    /// What the command printed, as an error unless it went well.
+    /// The command's output, as an error if it failed.
     fn status_said(&mut self) -> Result<String, String>;
 }
 

@@ -32,7 +32,7 @@ impl Flow {
         Ok(Self { stream })
     }
 
-    /// The next one that a target is asked for.
+    /// The next command to a target.
     pub(crate) async fn accept(target: &TcpListener) -> Self {
         let (stream, _) = timeout(SOON, target.accept()).await.expect("in time").expect("it listens");
         Self { stream }
@@ -46,7 +46,7 @@ impl Flow {
         back
     }
 
-    /// Waits for the end; what is still read before it is passed over.
+    /// Waits for the end, discarding any data.
     pub(crate) async fn closed(&mut self) -> Closed {
         let mut sink = [0; 4096];
         loop {
@@ -59,7 +59,7 @@ impl Flow {
         }
     }
 
-    /// Whether nothing comes, neither bytes nor an end, although something was sent: what a dropped packet looks like.
+    /// Whether neither bytes nor an end arrive although something was sent, as with a dropped packet.
     pub(crate) async fn is_unanswered(&mut self) -> bool {
         let _ = self.stream.write_all(b"anybody there?").await;
         let mut one = [0; 1];
@@ -176,7 +176,7 @@ impl Drop for ResettingTarget {
     }
 }
 
-/// Hands over the bytes of each read, so that a test sees what came together.
+/// Returns the bytes of each read separately, so that a test can check their boundaries.
 pub(crate) struct RecordingTarget {
     reads: mpsc::UnboundedReceiver<Vec<u8>>,
     task: JoinHandle<()>,
@@ -215,7 +215,7 @@ impl Drop for RecordingTarget {
     }
 }
 
-/// Echoes; can stop to listen while its connections live on, as a process does whose listener is stuck.
+/// An echo server that can stop listening while its connections stay open, as a process with a stuck listener.
 pub(crate) struct DyingTarget {
     listening: JoinHandle<()>,
     stop: tokio_util::sync::CancellationToken,
@@ -238,7 +238,7 @@ impl DyingTarget {
         Self { listening, stop }
     }
 
-    /// From now on it refuses; connections that it has go on.
+    /// Refuses new connections; open ones continue.
     pub(crate) fn stop_listening(&self) {
         self.stop.cancel();
     }
@@ -250,7 +250,7 @@ impl Drop for DyingTarget {
     }
 }
 
-/// Answers no SYN: its queue of one is full, and the kernel drops what does not fit.
+/// Answers no SYN: its queue of one is full, and the kernel drops further SYNs.
 pub(crate) struct SilentTarget {
     queue: TcpListener,
     filling: Vec<TcpStream>,
@@ -263,7 +263,7 @@ impl SilentTarget {
         socket.bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         let queue = socket.listen(0).expect("it listens");
         let mut filling = Vec::new();
-        // The queue takes one more than it says; the next one is not answered any more.
+        // The queue takes one more than its size; the next SYN gets no answer.
         while let Ok(stream) = timeout(std::time::Duration::from_millis(200), TcpStream::connect(address)).await {
             filling.push(stream.expect("it is taken"));
         }
