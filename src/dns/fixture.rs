@@ -15,7 +15,7 @@ pub(super) const REGIONAL: &str =
 
 /// A view with all of it.
 pub(super) fn view() -> DnsView {
-    let mut atlas = Zone::default();
+    let mut atlas = FixtureZone::default();
     atlas.srv("_mongodb._tcp.cluster0-pl-0-k45tj.mongodb.net", &[1024, 1025, 1026], "pl-0-us-east-1-k45tj.mongodb.net");
     atlas.at("cluster0-pl-0-k45tj.mongodb.net").txt =
         Some("authSource=admin&replicaSet=Cluster0-shard-0-shard-0".to_owned());
@@ -28,7 +28,7 @@ pub(super) fn view() -> DnsView {
     atlas.at("out.mongodb.net").cname = Some(name("www.example.com"));
     atlas.at("long.mongodb.net").txt = Some("a".repeat(300));
 
-    let mut vpce = Zone::default();
+    let mut vpce = FixtureZone::default();
     vpce.addresses(REGIONAL, &["10.0.30.194", "10.0.20.54"]);
     for (zone, address) in [("us-east-1a", "10.0.30.194"), ("us-east-1b", "10.0.20.54")] {
         let zonal = REGIONAL.replacen("ypwbxwll", &format!("ypwbxwll-{zone}"), 1);
@@ -36,9 +36,9 @@ pub(super) fn view() -> DnsView {
     }
 
     let app_services = "us-east-1.aws.services.cloud.mongodb.com";
-    let mut public = Zone::default();
+    let mut public = FixtureZone::default();
     public.addresses(app_services, &["127.9.0.10"]);
-    let mut private = Zone::default();
+    let mut private = FixtureZone::default();
     private.addresses(app_services, &["10.0.30.195", "10.0.20.55"]);
     private.addresses(&format!("*.{app_services}"), &["10.0.30.195"]);
     private.at(&format!("deep.below.{app_services}")).txt = Some("there".to_owned());
@@ -93,16 +93,16 @@ pub(super) fn name(text: &str) -> DnsName {
 pub(super) fn with_srv(mut view: DnsView, owner: &str, count: u16) -> DnsView {
     let zone = view.public.get_mut("mongodb.net").expect("in the fixture");
     let ports: Vec<_> = (1024..1024 + count).collect();
-    let mut records = Zone::default();
+    let mut records = FixtureZone::default();
     records.srv(owner, &ports, "pl-0-us-east-1-k45tj.mongodb.net");
     zone.records.append(&mut records.0);
     view
 }
 
 #[derive(Default)]
-struct Zone(BTreeMap<DnsName, RecordSets>);
+struct FixtureZone(BTreeMap<DnsName, RecordSets>);
 
-impl Zone {
+impl FixtureZone {
     fn at(&mut self, owner: &str) -> &mut RecordSets {
         self.0.entry(name(owner)).or_default()
     }
@@ -117,6 +117,6 @@ impl Zone {
     }
 }
 
-fn zones<const N: usize>(zones: [(&str, Zone); N]) -> BTreeMap<DnsName, DnsZone> {
+fn zones<const N: usize>(zones: [(&str, FixtureZone); N]) -> BTreeMap<DnsName, DnsZone> {
     zones.into_iter().map(|(apex, zone)| (name(apex), DnsZone { records: zone.0 })).collect()
 }

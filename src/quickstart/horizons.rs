@@ -39,7 +39,7 @@ pub(super) fn txt_options(string: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Shift, scenario};
+    use super::super::{NetworkShift, scenario};
     use super::*;
     use crate::model::TargetId;
     use crate::plan::{Generation, PortAllocations, compile};
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn members_are_in_node_order_and_follow_a_port_move() {
-        let mut desired = scenario(Shift::default(), false).desired;
+        let mut desired = scenario(NetworkShift::default(), false).desired;
         let cluster = desired.projects[0].clusters[0].clone();
         let (first, held) = compile(&desired, &PortAllocations::default(), Generation(1)).expect("a plan");
         let mut expected = Horizons::default();

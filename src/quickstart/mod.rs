@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 pub use self::check::Check;
 use self::check::CheckContext;
-pub use self::scenario::{Shift, scenario};
+pub use self::scenario::{NetworkShift, scenario};
 use self::standins::Follower;
 pub use self::standins::{RunningStandIns, StandInTraffic};
 pub use self::taken::AddressesInUse;
@@ -49,7 +49,7 @@ pub struct Options {
     /// The user's own config instead of the scenario; its addresses cannot be shifted.
     pub config: Option<Config>,
     /// The shift of the scenario's addresses.
-    pub shift: Shift,
+    pub shift: NetworkShift,
     /// Another address for DNS.
     pub dns: Option<SocketAddr>,
     /// Another address for metrics.
@@ -322,7 +322,7 @@ fn configured(options: &Options) -> Config {
 }
 
 /// A separate lab directory for every shift, so that concurrent instances share no state.
-fn lab_dir(shift: Shift) -> PathBuf {
+fn lab_dir(shift: NetworkShift) -> PathBuf {
     match shift.get() {
         0 => PathBuf::from(DEFAULT_LAB_DIR),
         n => PathBuf::from(format!("{DEFAULT_LAB_DIR}-{n}")),
@@ -354,13 +354,13 @@ mod tests {
     use crate::model::StandInCommand;
 
     /// A shift that no other test on this machine uses; integration tests claim from 32 on, in the same way.
-    fn claim() -> (Shift, Vec<TcpListener>) {
+    fn claim() -> (NetworkShift, Vec<TcpListener>) {
         [12, 22]
             .into_iter()
             .find_map(|n| {
                 let claim = |octet| TcpListener::bind((Ipv4Addr::new(127, octet, 255, 254), 64_999));
                 let claims = (n..n + 10).map(claim).collect::<Result<Vec<_>, _>>().ok()?;
-                Some((Shift::new(n)?, claims))
+                Some((NetworkShift::new(n)?, claims))
             })
             .expect("two of these tests at once at most")
     }

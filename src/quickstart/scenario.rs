@@ -11,12 +11,12 @@ use crate::model::CidrSet;
 /// The quickstart uses addresses in 127.0.x.x to 127.9.x.x, so two instances can run side by side if their shifts
 /// differ by at least ten.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Shift(u8);
+pub struct NetworkShift(u8);
 
 /// The second octets that the quickstart uses: 0 (the VPC) to 9 (the internet).
 const OCTETS: u8 = 10;
 
-impl Shift {
+impl NetworkShift {
     /// The largest shift: the last network is then 127.254.0.0/16; 127.255.0.0/16 contains the broadcast address.
     pub const GREATEST: u8 = 254 - (OCTETS - 1);
 
@@ -84,7 +84,7 @@ impl Shift {
 ///
 /// Never: the file is compiled in, and tests parse it at every shift.
 #[must_use]
-pub fn scenario(shift: Shift, clouds: bool) -> Config {
+pub fn scenario(shift: NetworkShift, clouds: bool) -> Config {
     let text = shift.text(&[QUICKSTART, if clouds { CLOUDS } else { "" }].join("\n"));
     let mut config =
         config::parse(&text, "config/scenarios/quickstart.toml").expect("tests read the embedded file at every shift");
@@ -123,12 +123,12 @@ mod tests {
 
     #[test]
     fn without_a_shift_it_is_the_documented_quickstart() {
-        assert_eq!(scenario(Shift::default(), false), config::quickstart());
+        assert_eq!(scenario(NetworkShift::default(), false), config::quickstart());
     }
 
     #[test]
     fn a_shift_moves_every_address_and_keeps_unbound_clients_in_the_vpc() {
-        let config = scenario(Shift::new(20).expect("a shift"), false);
+        let config = scenario(NetworkShift::new(20).expect("a shift"), false);
         let vpc = config.desired.vpcs.values().next().expect("a VPC");
         assert_eq!(vpc.cidrs.to_string(), "127.20.0.0/16, 127.0.0.0/16");
         assert_eq!(vpc.peered.to_string(), "127.23.0.0/16");
@@ -146,20 +146,20 @@ mod tests {
 
     #[test]
     fn the_scenario_can_be_planned_at_every_shift() {
-        for n in 0..=Shift::GREATEST {
+        for n in 0..=NetworkShift::GREATEST {
             for (clouds, listeners) in [(false, 13), (true, 13 + 6)] {
-                let config = scenario(Shift::new(n).expect("not too great"), clouds);
+                let config = scenario(NetworkShift::new(n).expect("not too great"), clouds);
                 let planned = compile(&config.desired, &PortAllocations::default(), Generation(1));
                 let (snapshot, _) = planned.unwrap_or_else(|errors| panic!("{n}: {errors}"));
                 assert_eq!(snapshot.listeners.len(), listeners, "{n}");
             }
         }
-        assert_eq!(Shift::new(Shift::GREATEST + 1), None);
+        assert_eq!(NetworkShift::new(NetworkShift::GREATEST + 1), None);
     }
 
     #[test]
     fn only_whole_loopback_addresses_are_moved() {
-        let shift = Shift::new(3).expect("a shift");
+        let shift = NetworkShift::new(3).expect("a shift");
         assert_eq!(shift.text("127.0.0.1 10.127.0.1 1127.0.0.1 127.9."), "127.3.0.1 10.127.0.1 1127.0.0.1 127.12.");
     }
 }

@@ -76,7 +76,7 @@ impl OperationResponse for NoContent {
     }
 }
 
-type Handler = Box<dyn Fn(OperationRequest) -> BoxFuture<'static, V1Result> + Send + Sync>;
+type RouteHandler = Box<dyn Fn(OperationRequest) -> BoxFuture<'static, V1Result> + Send + Sync>;
 
 /// An operation of `/v1`.
 pub(in crate::api) struct Operation {
@@ -92,7 +92,7 @@ pub(in crate::api) struct Operation {
     pub(in crate::api) body: Option<fn(&mut SchemaGenerator) -> Schema>,
     pub(in crate::api) status: StatusCode,
     pub(in crate::api) answer: Option<fn(&mut SchemaGenerator) -> Schema>,
-    handler: Handler,
+    handler: RouteHandler,
 }
 
 impl Operation {
@@ -108,7 +108,8 @@ impl Operation {
         A: OperationResponse,
         F: Future<Output = Result<A, V1Error>> + Send + 'static,
     {
-        let handler: Handler = Box::new(move |request| handler(request).map(|answer| answer.map(A::reply)).boxed());
+        let handler: RouteHandler =
+            Box::new(move |request| handler(request).map(|answer| answer.map(A::reply)).boxed());
         let refusals: &[u16] = if method == Method::GET { &[400] } else { &[400, 404, 409, 503] };
         let (status, answer) = (A::STATUS, A::SCHEMA);
         Self { method, path, id, summary, query: &[], refusals, body: None, status, answer, handler }
@@ -127,7 +128,7 @@ impl Operation {
         A: OperationResponse + 'static,
         F: Future<Output = Result<A, V1Error>> + Send + 'static,
     {
-        let parse: Handler = Box::new(move |request| match request.call.json::<B>() {
+        let parse: RouteHandler = Box::new(move |request| match request.call.json::<B>() {
             Ok(body) => handler(request, body).map(|answer| answer.map(A::reply)).boxed(),
             Err(problem) => std::future::ready(Err(bad(problem))).boxed(),
         });

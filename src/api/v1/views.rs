@@ -169,11 +169,11 @@ impl ListenerView {
     }
 }
 
-type Zones = BTreeMap<String, BTreeMap<String, RecordSets>>;
+type DnsZones = BTreeMap<String, BTreeMap<String, RecordSets>>;
 
 #[derive(Serialize, JsonSchema)]
 struct DnsViewOut {
-    public: Zones,
+    public: DnsZones,
     vpcs: Vec<VpcDnsOut>,
 }
 
@@ -182,7 +182,7 @@ struct VpcDnsOut {
     vpc: VpcId,
     clients: CidrSet,
     enabled: bool,
-    private: Zones,
+    private: DnsZones,
 }
 
 async fn snapshot(request: OperationRequest) -> Result<SnapshotOut, V1Error> {
@@ -205,7 +205,7 @@ async fn snapshot(request: OperationRequest) -> Result<SnapshotOut, V1Error> {
     })
 }
 
-fn zones<N: ToString>(zones: &BTreeMap<N, DnsZone>) -> Zones {
+fn zones<N: ToString>(zones: &BTreeMap<N, DnsZone>) -> DnsZones {
     let records = |zone: &DnsZone| zone.records.iter().map(|(name, sets)| (name.to_string(), sets.clone())).collect();
     zones.iter().map(|(apex, zone)| (apex.to_string(), records(zone))).collect()
 }

@@ -12,7 +12,7 @@ use self::progress::Progress;
 use super::table::{Terminal, print};
 use super::{Failure, FailureKind, PortChoice, planned, runtime};
 use crate::lifecycle::{SignalEvent, Signals, exit_code, run_command};
-use crate::quickstart::{Check, Options, Quickstart, QuickstartError, Shift, StartStep, uri_environment};
+use crate::quickstart::{Check, NetworkShift, Options, Quickstart, QuickstartError, StartStep, uri_environment};
 use crate::telemetry::LogHandle;
 
 /// Run everything on loopback, with stand-in servers
@@ -54,7 +54,7 @@ pub(super) struct Args {
     ports: PortChoice,
     /// Move every address: 127.0.x.x becomes 127.N.x.x, 127.1.x.x becomes 127.(N+1).x.x, …
     #[arg(long, value_name = "N", default_value = "0", value_parser = shift)]
-    shift: Shift,
+    shift: NetworkShift,
     /// The address of DNS [default: 127.0.0.1:5335]
     #[arg(long, value_name = "ADDRESS:PORT")]
     dns: Option<SocketAddr>,
@@ -78,9 +78,9 @@ pub(super) struct Args {
     command: Vec<OsString>,
 }
 
-fn shift(text: &str) -> Result<Shift, String> {
+fn shift(text: &str) -> Result<NetworkShift, String> {
     let number = text.parse::<u8>().ok();
-    number.and_then(Shift::new).ok_or_else(|| format!("expected a number from 0 to {}", Shift::GREATEST))
+    number.and_then(NetworkShift::new).ok_or_else(|| format!("expected a number from 0 to {}", NetworkShift::GREATEST))
 }
 
 impl From<QuickstartError> for Failure {

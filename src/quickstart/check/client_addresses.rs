@@ -59,12 +59,12 @@ fn beside(listed: IpAddr, list: &CidrSet) -> Result<IpAddr, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::{Shift, scenario};
+    use super::super::super::{NetworkShift, scenario};
     use super::*;
 
     #[test]
     fn every_network_of_the_scenario_has_a_client_address() {
-        let places = ClientAddresses::of(&scenario(Shift::new(10).unwrap(), false).desired).expect("places");
+        let places = ClientAddresses::of(&scenario(NetworkShift::new(10).unwrap(), false).desired).expect("places");
         let text = |ip: IpAddr| ip.to_string();
         assert_eq!(text(places.peered), "127.13.200.9");
         assert_eq!(text(places.on_premises), "127.12.200.9");
