@@ -19,7 +19,7 @@ export function start(refresh) {
       const { generation, needs_restart } = await post("reload");
       await refresh();
       const waits = needs_restart.length ? `; at the next start: ${needs_restart.join(", ")}` : "";
-      return `The config is read again; generation ${generation} is in force${waits}`;
+      return `The config was reloaded; generation ${generation} is in force${waits}`;
     }),
   );
 }
