@@ -72,7 +72,7 @@ pub struct AppFrontEnd {
     websockets: Arc<WebSockets>,
 }
 
-/// What the HTTP front end shares with the rest of the process.
+/// The parts of the process shared with the HTTP front end.
 pub struct AppFrontEndParts<'a> {
     /// The published snapshots.
     pub snapshots: watch::Receiver<Arc<Snapshot>>,

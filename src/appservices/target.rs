@@ -20,7 +20,7 @@ impl RequestTarget {
     ///
     /// # Errors
     ///
-    /// What is wrong with the head.
+    /// The problem of the head.
     pub(crate) fn read<B>(request: &Request<B>) -> Result<Self, &'static str> {
         if matches!(request.method().as_str(), "TRACE" | "TRACK") {
             return Err("requests are not sent back");

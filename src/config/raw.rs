@@ -1,7 +1,7 @@
 //! The parsed TOML: tables, keys and values with their locations.
 //!
 //! serde stops at the first mistake; users want all of them at once. So the tables are walked by hand: the code for a
-//! table reads the keys that it knows, reports each wrong value under its path, and finally reports the keys that it
+//! table reads the keys that it supports, reports each wrong value under its path, and finally reports the keys that it
 //! did not read. The keys that are read *are* the format; there is no second list of them.
 
 use std::cell::RefCell;

@@ -65,7 +65,7 @@ pub struct Event {
     pub severity: Severity,
     /// The name of the affected target, zone, fault or endpoint; `None`: the whole gateway.
     pub subject: Option<String>,
-    /// What happened, in a sentence.
+    /// The event as a sentence.
     pub message: String,
 }
 

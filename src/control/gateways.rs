@@ -497,7 +497,7 @@ impl<P: Plane> Owner<P> {
     /// Releases the ports that wait for `gateway`; returns their number.
     pub(super) async fn forget(&mut self, gateway: &GatewayId) -> Result<usize, ChangeError> {
         let waiting: Vec<_> = self.held.waiting_for(gateway).map(|(service, port)| (service.clone(), port)).collect();
-        if waiting.is_empty() && !self.saved.knows(gateway) {
+        if waiting.is_empty() && !self.saved.has_gateway(gateway) {
             return Err(ChangeError::NoSuchGateway { gateway: gateway.clone() });
         }
         let mut held = self.held.clone();

@@ -72,7 +72,7 @@ fn host_below(proc: &Path) -> Option<String> {
     Some(format!("{} {}", boot.trim(), network.display()))
 }
 
-/// What a process publishes while it serves as a gateway.
+/// The published record of the process that serves as a gateway.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Holder {
     /// Random: distinguishes the process from an earlier one.

@@ -1,4 +1,4 @@
-//! What operators set by command, on top of the inventory: faults, zonal shifts, deregistered targets, the pace of
+//! Operators' settings by command, on top of the inventory: faults, zonal shifts, deregistered targets, the pace of
 //! lifecycles.
 //!
 //! Each is one key of the state store, below `overrides/`. A value that the config has too is not saved, so that the
@@ -20,7 +20,7 @@ use crate::model::{Desired, Fault, Pace, TargetId, VpceServiceId, Zone};
 /// The prefix of the keys of overrides.
 pub(super) const OVERRIDES: &str = "overrides/";
 
-/// Who set a fault.
+/// The origin of a fault.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultOrigin {
@@ -38,7 +38,7 @@ pub struct FaultRecord {
     pub fault: Arc<Fault>,
     /// When it was set: its times count from here, also over restarts.
     pub since: Timestamp,
-    /// Who set it.
+    /// Its origin.
     #[serde(skip)]
     pub origin: FaultOrigin,
     /// Whether it has begun.
@@ -103,7 +103,7 @@ struct SuppressedFault {
     by_command: bool,
 }
 
-/// What operators set, and the config's faults.
+/// The operators' settings, and the config's faults.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct OperatorOverrides {
     /// Faults by name.

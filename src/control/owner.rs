@@ -82,7 +82,7 @@ pub enum ChangeError {
     BadFault {
         /// Its name.
         name: String,
-        /// What is wrong with it.
+        /// Its problem.
         problem: String,
     },
     /// There is no such zone.
@@ -227,7 +227,7 @@ pub(super) enum Command {
     Drained(VpceServiceId, ListenerPort),
 }
 
-/// Who decided a change.
+/// The source of a change.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Decision<'a> {
     /// This gateway: the change is saved, and refused if a listener can't be bound.

@@ -157,8 +157,8 @@ impl SavedState {
     }
 
     /// Whether `gateway` may have listeners open, according to the state.
-    pub(super) fn knows(&self, gateway: &GatewayId) -> bool {
-        self.shared().is_some_and(|shared| shared.knows(gateway))
+    pub(super) fn has_gateway(&self, gateway: &GatewayId) -> bool {
+        self.shared().is_some_and(|shared| shared.has_gateway(gateway))
     }
 
     async fn write(&mut self, wanted: &BTreeMap<StateKey, Bytes>) -> Result<(), SavedError> {

@@ -138,7 +138,7 @@ impl Shared {
     }
 
     /// Whether `gateway` may have listeners open.
-    pub(super) fn knows(&self, gateway: &GatewayId) -> bool {
+    pub(super) fn has_gateway(&self, gateway: &GatewayId) -> bool {
         self.known.contains_key(gateway)
     }
 
@@ -285,7 +285,7 @@ impl Shared {
         }
         let revision = |of: &Self| of.head.as_ref().map(|(_, at)| *at);
         // When another gateway forgot this one, it also deleted this one's latest change.
-        let was_forgotten = self.knows(&self.id) && !shared.knows(&self.id);
+        let was_forgotten = self.has_gateway(&self.id) && !shared.has_gateway(&self.id);
         let is_missing = shared.committed < self.committed && !was_forgotten;
         if shared.seq() < self.seq() || revision(&shared) < revision(self) || is_missing {
             return Err(SavedError::Lost { seen: self.seq(), found: shared.seq() });

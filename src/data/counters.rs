@@ -117,7 +117,7 @@ impl SeriesKey {
 /// The metrics of one listener: a shard per worker, and histograms.
 #[derive(Debug)]
 pub(crate) struct Series {
-    /// What the series describes.
+    /// The subject of the series.
     pub(crate) key: SeriesKey,
     /// Seconds until the target accepted a new flow's connection.
     pub(crate) connect_time: Histogram,

@@ -37,7 +37,7 @@ use crate::plan::ListenerAccess;
 /// no sockets for this; here each flow holds two descriptors, hence the limit.
 const EXPIRED_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// What a connection needs until it is admitted. Boxed, to keep the task of an idle flow small.
+/// The state of a connection until it is admitted. Boxed, to keep the task of an idle flow small.
 pub(crate) struct Accepted {
     pub(crate) route_watch: Rc<RouteWatch>,
     pub(crate) peer: SocketAddr,

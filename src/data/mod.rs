@@ -1,6 +1,6 @@
 //! The data plane: listeners, admission, flows, the relay.
 //!
-//! It knows nothing of control, config or API: it opens, retargets and closes the listeners of a snapshot, and counts
+//! It is independent of control, config and API: it opens, retargets and closes the listeners of a snapshot, and counts
 //! and logs their flows. `listener` accepts a connection, `flow` serves it to its end: `admission` admits or refuses
 //! it, `target_select` chooses a member, `relay` moves the bytes. All of this is one task on the thread of one
 //! `worker`.

@@ -143,7 +143,7 @@ pub struct Header {
     pub vpce: Option<VpceId>,
 }
 
-/// Who the connection was made for.
+/// The client of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// The load balancer itself, for a health probe. The header's addresses are ignored.

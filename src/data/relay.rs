@@ -1,7 +1,7 @@
 //! Moves bytes between a client and a target until both have finished.
 //!
 //! Each direction ends independently: a FIN from one side is forwarded while the other direction continues, as on the
-//! load balancer. The relay works on any two [`Leg`]s and knows nothing of routes, listeners or metrics.
+//! load balancer. The relay works on any two [`Leg`]s and is independent of routes, listeners or metrics.
 //!
 //! A direction copies through the worker's scratch buffer until it transfers in bulk, then it splices. Bytes that the
 //! peer does not accept at once are kept, and nothing more is read until they are written. An idle flow holds no buffer

@@ -1,4 +1,4 @@
-//! What a listener needs for each new flow.
+//! The data that a listener needs for each new flow.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};

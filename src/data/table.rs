@@ -45,7 +45,7 @@ pub(crate) struct FlowRecord {
     changed: Notify,
 }
 
-/// What a flow is ordered to do.
+/// A command to a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FlowOrder {
     /// Continue.

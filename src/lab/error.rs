@@ -25,7 +25,7 @@ pub enum LabError {
     Unsuited {
         /// The config's file.
         file: String,
-        /// What is not supported, and what would be.
+        /// The unsupported setting and the supported ones.
         reason: String,
     },
     /// A lab of this name is running.

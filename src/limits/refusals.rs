@@ -10,7 +10,7 @@ use super::sources::{IPV6_PREFIX, source_of};
 /// Sources that are counted individually; further ones are counted together.
 const MAX_SOURCES: usize = 1024;
 
-/// What refused connections are grouped by.
+/// The key for grouping refused connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RefusedSource {
     /// The kind of listener: `flows`, `app_services`, `admin`, `metrics`.

@@ -68,7 +68,7 @@ pub enum Refusal {
     FaultDropped,
 }
 
-/// What a refused client observes.
+/// The behaviour observed by a refused client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalMode {
     /// No answer: the client times out.

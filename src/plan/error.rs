@@ -489,7 +489,7 @@ pub enum RuleError {
         endpoint: VpceId,
         /// Its service.
         service: ServiceName,
-        /// What that service is.
+        /// The kind of that service.
         actual: String,
     },
     /// Two endpoints with the same private DNS name in one VPC.

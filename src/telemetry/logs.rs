@@ -76,7 +76,7 @@ pub enum LogError {
     Ended,
 }
 
-/// What is logged, and in which format.
+/// The levels and the format of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogSettings {
     /// Levels in the syntax of `RUST_LOG`: `info`, `warn,dns=debug`.
@@ -311,7 +311,7 @@ mod tests {
         }
     }
 
-    /// What `log` writes with `settings`.
+    /// The output of `log` with `settings`.
     fn written(settings: &LogSettings, log: impl FnOnce(&LogHandle)) -> String {
         let page = CapturedLog::default();
         let writer = page.clone();

@@ -55,9 +55,9 @@ pub enum TlsError {
     Content {
         /// Which.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         expected: &'static str,
-        /// What is wrong, by the library that read it.
+        /// The library's error.
         reason: String,
     },
     /// A server's certificate or key file has unexpected content.
@@ -65,9 +65,9 @@ pub enum TlsError {
     Unfit {
         /// Which.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         expected: &'static str,
-        /// What is wrong, by the library that read it.
+        /// The library's error.
         reason: String,
     },
     /// Certificate and key do not match.

@@ -15,19 +15,19 @@ export function el(name, attributes = {}, ...children) {
   return element;
 }
 
-/** Sets a text, if it is another one: a screen reader or a selection isn't disturbed for nothing. */
+/** Sets a text if it differs, so that screen readers and selections are not disturbed. */
 export function say(element, text) {
   if (element.textContent !== String(text)) element.textContent = text;
 }
 
-/** Sets an attribute, if it is another one; null or false takes it away. */
+/** Sets an attribute if it differs; null or false removes it. */
 export function mark(element, name, value) {
   if (value == null || value === false) element.removeAttribute(name);
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value === true ? "" : value);
 }
 
 /**
- * Makes the children of `parent` those of `items`, in their order. A child stays the same element while its key is
+ * Updates the children of `parent` to those of `items`, in their order. A child stays the same element while its key is
  * there, so focus, selection and listeners stay with it. `make(item)` gives `{ element, update(item) }`.
  */
 export function keep(parent, items, key, make) {
@@ -50,12 +50,12 @@ export function keep(parent, items, key, make) {
   }
 }
 
-/** Focus that would be lost with an element goes to the region around it. */
+/** Moves the focus from a removed element to the region around it. */
 function leave(element, parent) {
   if (element.contains(document.activeElement)) (parent.closest("[tabindex]") ?? byId("main")).focus({ preventScroll: true });
 }
 
-/** Table rows as `keep` makes children; with none, one row says `nothing`. */
+/** Table rows, updated by `keep`; without any, one row with the text `nothing`. */
 export function rows(body, items, key, make, nothing) {
   const headings = [...body.closest("table").tHead.rows[0].cells];
   const columns = headings.length;
@@ -64,7 +64,7 @@ export function rows(body, items, key, make, nothing) {
   keep(body, items.length ? items : [undefined], known, (item) => (item === undefined ? empty() : named(make(item), headings)));
 }
 
-/** In a small window a row is a card and each cell says its heading; the roles stay what they are in a table. */
+/** In a small window a row is a card and each cell shows its heading; the roles stay those of a table. */
 function named(row, headings) {
   [...row.element.cells].forEach((cell, n) => {
     mark(cell, "data-name", headings[n].textContent);
@@ -74,7 +74,7 @@ function named(row, headings) {
   return row;
 }
 
-/** The options of a select, from `[value, text]` pairs; what was chosen stays chosen while it is there. */
+/** The options of a select, from `[value, text]` pairs; the chosen one stays chosen while it exists. */
 export function options(select, pairs) {
   const now = JSON.stringify(pairs);
   if (select.shown === now) return;
@@ -84,14 +84,14 @@ export function options(select, pairs) {
   if (pairs.some(([value]) => value === chosen)) select.value = chosen;
 }
 
-/** How a state looks, by its first letters in lower case; what isn't known looks neutral. */
+/** The style of a state by its first letters in lower case; unknown states are neutral. */
 const LOOKS = [
   ["good", ["available", "healthy", "ready", "serving", "primary", "in dns"]],
   ["bad", ["failed", "unhealthy", "rejected", "not ready", "lost", "refused", "critical", "down", "gone", "not in dns"]],
   ["pending", ["warning", "pending", "creating", "initial", "connecting", "draining", "deleting", "shifted", "paused", "to come", "on"]],
 ];
 
-/** A state as a coloured word; the word alone says it. */
+/** A state as a coloured word; the colour adds no information. */
 export function pill(text) {
   const element = el("span", { class: "pill" });
   const update = (text) => {
@@ -104,7 +104,7 @@ export function pill(text) {
   return { element, update };
 }
 
-/** Copies a text; false when the browser doesn't let it. Off localhost without TLS only the old way is there. */
+/** Copies a text; false when the browser refuses. Off localhost without TLS only the old API is available. */
 export async function copy(text, field) {
   try {
     await navigator.clipboard.writeText(text);

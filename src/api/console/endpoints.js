@@ -22,7 +22,7 @@ export function start(refresh) {
   );
 }
 
-/** One row an endpoint; a service without any has one row too, *Not configured* as Atlas has it. */
+/** One row per endpoint; a service without any has one row too, *Not configured* as in Atlas. */
 export function lines(services) {
   return services.flatMap((service) =>
     service.endpoints.length ? service.endpoints.map((endpoint) => ({ service, endpoint })) : [{ service, endpoint: null }],

@@ -1,4 +1,4 @@
-// What happened lately, newest first; what is new is said to screen readers, too.
+// Recent events, newest first; new ones are announced to screen readers, too.
 
 import { byId, el, pill, say } from "./dom.js";
 import { clock } from "./format.js";
@@ -17,7 +17,7 @@ let events = [];
 let next = null;
 let draw;
 
-/** What to ask for: the last ones, and then those that are new. */
+/** The request's path: first for the last events, then for new ones. */
 export const path = () => (next === null ? `events?limit=${KEPT}` : `events?since=${next}`);
 
 export function start() {

@@ -1,4 +1,4 @@
-// Faults on demand: what goes wrong, where, for which share; on and off.
+// Fault injection: kind, scope and share of the faults; set and clear.
 
 import { byId, el, options, pill, rows, say } from "./dom.js";
 import { count, moment } from "./format.js";
@@ -6,7 +6,7 @@ import { act } from "./notices.js";
 import { part, post, remove } from "./v1.js";
 
 /**
- * The kinds, as `/v1` has them. `amount`: the number that one takes, `[field, label, an example, its unit]`; `how`: choices;
+ * The kinds of `/v1`. `amount`: the kind's number, `[field, label, an example, its unit]`; `how`: choices;
  * `where`: the scopes that make sense (`""`: everywhere); `share`: whether it can affect a share of the flows.
  */
 const KINDS = {
@@ -53,7 +53,7 @@ export function show(latest) {
 
 const chosen = () => KINDS[byId("fault-type").value];
 
-/** Shows the fields that the chosen kind takes. */
+/** Shows the fields of the chosen kind. */
 function fit() {
   const { amount, how, share } = chosen();
   byId("fault-amount-field").hidden = !amount;
@@ -68,7 +68,7 @@ function fit() {
   places();
 }
 
-/** Where the chosen kind may strike. */
+/** The scopes of the chosen kind. */
 function places() {
   if (!now) return;
   const found = {
@@ -105,7 +105,7 @@ function switchOn(button) {
   });
 }
 
-/** `delay 100ms, jitter 20ms`: what a kind is set to, as it is named. */
+/** `delay 100ms, jitter 20ms`: the settings of a fault by their names. */
 function details({ type: _, ...kind }) {
   const text = ([key, value]) => `${key.replaceAll("_", " ")} ${value}`;
   return Object.entries(kind).filter(([, value]) => value !== "0s" && value !== "both" && value !== false && value != null).map(text).join(", ");

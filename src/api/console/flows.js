@@ -6,7 +6,7 @@ import { act } from "./notices.js";
 import { table } from "./table.js";
 import { part, remove } from "./v1.js";
 
-/** The most flows that are requested at once, and the most rows that are shown. */
+/** The maximum of flows per request, and of rows. */
 const MOST_ASKED = 5_000;
 const MOST_SHOWN = 100;
 
@@ -33,7 +33,7 @@ export function start(refreshed) {
   });
 }
 
-/** Whether listing the flows is worth its cost, and the page's. */
+/** Whether few enough flows are open to list them. */
 export const isListed = (status) => status.open_flows <= MOST_ASKED;
 
 export function show({ status, flows }) {

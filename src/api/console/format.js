@@ -1,4 +1,4 @@
-// Numbers and times as people read them.
+// Numbers and times in readable form.
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -27,10 +27,10 @@ export function duration(seconds) {
 /** `on_premises` as `on premises`. */
 export const words = (label) => label.replaceAll("_", " ").replaceAll("-", " ");
 
-/** A time of `/v1` as the reader's clock has it. */
+/** A time of `/v1` in local time. */
 export const moment = (text) => new Date(text).toLocaleTimeString();
 
-/** The same to the millisecond, always as long, and with its date where that is not today. */
+/** The same in milliseconds, with fixed width, and with the date unless it is today. */
 export function clock(text) {
   const at = new Date(text);
   const two = (n) => String(n).padStart(2, "0");

@@ -1,4 +1,4 @@
-// The gateways that share the state, where it is shared: who lives, who serves which zone, and to forget one that is gone.
+// The gateways that share the state, with their zones, and a button to forget one that is gone.
 
 import { byId, el, pill, say } from "./dom.js";
 import { act } from "./notices.js";

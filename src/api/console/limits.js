@@ -1,4 +1,4 @@
-// What each load balancer may hold, how much of it is taken, and what it is allowed.
+// The limits of each load balancer and their use.
 
 import { el, mark, say } from "./dom.js";
 import { count, rate } from "./format.js";
@@ -6,7 +6,7 @@ import { act } from "./notices.js";
 import { table } from "./table.js";
 import { put } from "./v1.js";
 
-/** From here on a limit is near: the share of it that is taken. */
+/** The share of a limit from which it counts as near. */
 const NEAR = 0.8;
 
 let refresh;
@@ -24,7 +24,7 @@ export function start(refreshed) {
   });
 }
 
-/** The lines of one load balancer. `field`: what `/v1/limits` takes; without one it can't be changed while it runs. */
+/** The lines of one load balancer. `field`: its name in `/v1/limits`; a limit without one can't be changed at run time. */
 function lines({ service, provider, region, targets_per_region, flows_per_target, bandwidth_bytes_per_second, ports }) {
   const line = (name, rest) => ({ key: `${service} ${name}`, name, of: `${provider} ${region}: ${service}`, service, ...rest });
   return [

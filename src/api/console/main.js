@@ -1,4 +1,4 @@
-// Asks the gateway again and again, and gives what it says to the sections.
+// Polls the gateway, and passes the answers to the sections.
 
 import * as apps from "./apps.js";
 import { byId, el, mark, say } from "./dom.js";
@@ -23,7 +23,7 @@ const EVERY = 2_000;
 /** The wait after a poll without an answer: this, doubled each time, up to the second value. */
 const BACK_OFF = [1_000, 15_000];
 
-/** After too many wrong tokens; the gateway forgets them in a minute. */
+/** The wait after too many wrong tokens; the gateway's limit resets in a minute. */
 const SHUT_OUT = 20_000;
 
 const SECTIONS = [overview, topology, events, targets, endpoints, zones, gateways, faults, standins, flows, strings, apps, limits];
@@ -37,9 +37,9 @@ let timer = null;
 let round = null;
 let complaint = null;
 
-/** What the gateway says of everything, in one round. */
+/** All answers of the gateway for one round. */
 async function read() {
-  // First alone: when a token is wanted, one request finds it out.
+  // One request first: it shows whether a token is needed.
   const status = await get("status");
   const wanted = {
     services: get("private-endpoints"),
@@ -79,20 +79,20 @@ async function read() {
   };
 }
 
-/** Nodes whose host names lead nowhere yet are shown among the members. */
+/** Nodes with unresolved host names are shown among the members. */
 function withUnresolved(target) {
   const unresolved = target.unresolved.map((member) => ({ ...member, state: "unresolved", reach: null }));
   return { ...target, members: [...target.members, ...unresolved] };
 }
 
-/** A gateway with real servers has no stand-ins: it is not asked again. */
+/** A gateway with real servers has no stand-ins: they are not requested again. */
 function withoutStandins(error) {
   if (!(error instanceof Refused && error.status === 404)) throw error;
   hasStandins = false;
   return null;
 }
 
-/** What a second carried since the last round. A gateway that was restarted counts from 0 again. */
+/** The rate since the last round. The counters of a restarted gateway begin at 0. */
 function rates(before, after) {
   const seconds = before ? (after.at_ms - before.at_ms) / 1000 : 0;
   const of = (then, carried) =>
@@ -131,7 +131,7 @@ async function once() {
   if (wait !== null && !document.hidden) timer = setTimeout(refresh, wait);
 }
 
-/** Shows why there is nothing new; how long to wait for the next try, null for not by itself. */
+/** Shows why polling failed; returns the wait until the next try, null for none. */
 function missed(error) {
   document.body.classList.add("stale");
   if (error instanceof Refused && error.status === 401) {
@@ -180,7 +180,7 @@ function startToken() {
     byId("token").close();
     void refresh();
   });
-  // Without a token there is nothing to go back to.
+  // Without a token there is no former state.
   byId("token").addEventListener("cancel", (event) => event.preventDefault());
   byId("forget-token").addEventListener("click", () => {
     setToken(null);
@@ -199,18 +199,18 @@ function startTheme() {
       if (select.value) localStorage.setItem("plgw-theme", select.value);
       else localStorage.removeItem("plgw-theme");
     } catch {
-      // Storage is off: the choice lasts as long as the page.
+      // Storage is off: keep the choice as long as the page.
     }
   });
 }
 
-/** The link of the section that is being read is the current one; one that was chosen stays so until the reader scrolls. */
+/** Marks the link of the visible section as current; a clicked one stays current until the user scrolls. */
 function startNavigation() {
   const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
   const frame = document.querySelector(".frame");
   let chosen = null;
   const follow = () => {
-    // The line that is read goes from the top of the window to its end as the page is scrolled, so every section has its turn.
+    // The reference line moves from the top of the window to its end while the page scrolls, so every section becomes current.
     const progress = frame.scrollTop / Math.max(1, frame.scrollHeight - frame.clientHeight);
     const line = frame.getBoundingClientRect().top + 40 + progress * frame.clientHeight;
     const above = [...links.keys()].filter((id) => !byId(id).hidden && byId(id).getBoundingClientRect().top <= line);
@@ -228,7 +228,7 @@ function startNavigation() {
   choose();
 }
 
-/** What can be scrolled can be reached by keys; what can't is no stop on the way. */
+/** Scrollable regions can be focused by keys; others are skipped. */
 function startScrolling() {
   const observer = new ResizeObserver(() => {
     for (const box of document.querySelectorAll(".scroll")) {

@@ -1,27 +1,27 @@
-// What was done, what was refused, and what changed by itself.
+// Notices of completed and refused actions, and of changes.
 
 import { byId, el } from "./dom.js";
 
-/** How long what went well is shown; what was refused stays until it is closed. */
+/** How long a success is shown; a refusal stays until it is closed. */
 const SHOWN_MS = 6_000;
 
-/** Notices at once; the oldest goes. */
+/** The maximum of notices; the oldest is removed. */
 const MOST = 3;
 
-/** Says a change to screen readers; on the page it shows by itself. */
+/** Announces a change to screen readers; on the page it is visible. */
 export function announce(text) {
   const line = el("p", {}, text);
   byId("live").append(line);
   setTimeout(() => line.remove(), SHOWN_MS);
 }
 
-/** Shows that something was done. */
+/** Shows a success. */
 export function done(text) {
   const notice = show("done", "status", text);
   setTimeout(() => notice.remove(), SHOWN_MS);
 }
 
-/** Shows the gateway's own words for why not. */
+/** Shows the gateway's reason for a refusal. */
 export function failed(what, error) {
   show("failed", "alert", `${what}: ${error.message}`);
 }
@@ -37,8 +37,8 @@ function show(look, role, text) {
 }
 
 /**
- * Does something that the gateway is asked for by a button: meanwhile the button is busy (and can't be pressed twice),
- * and what came of it is shown.
+ * Sends a button's request to the gateway: meanwhile the button is busy (and can't be pressed twice),
+ * and then the result is shown.
  */
 export async function act(button, what, work) {
   if (button.getAttribute("aria-disabled") === "true") return false;

@@ -1,4 +1,4 @@
-// Whether it is ready, and how much it carries.
+// Readiness and throughput.
 
 import { byId, el, keep, mark, pill, say } from "./dom.js";
 import { bytes, count, rate } from "./format.js";
@@ -40,7 +40,7 @@ export function show(now) {
   keep(byId("remarks"), status.notices, (text) => text, (text) => ({ element: el("li", {}, text) }));
 }
 
-/** A problem, with the way to where it is. */
+/** A problem with a link to its section. */
 function makeProblem({ severity, message, console: at }) {
   const look = pill(severity === "good" ? "Ready" : severity[0].toUpperCase() + severity.slice(1)).element;
   const section = at?.split("#")[1];

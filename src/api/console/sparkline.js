@@ -2,13 +2,13 @@
 
 const NAMESPACE = "http://www.w3.org/2000/svg";
 
-/** How far back it reaches, in milliseconds. */
+/** Its span in milliseconds. */
 const KEPT = 120_000;
 
 const WIDTH = 96;
 const HEIGHT = 22;
 
-/** Under this name the rates outlive a reload of the page, in this tab. */
+/** The rates are stored under this name, so that they survive a reload of the page in this tab. */
 const KEY = "plgw-rates";
 
 /** Rates as `[time, rate]` by the name of the line. */
@@ -17,7 +17,7 @@ try {
   const kept = Object.entries(JSON.parse(sessionStorage.getItem(KEY) ?? "{}"));
   for (const [name, rates] of kept) history.set(name, rates.filter(([at]) => Date.now() - at < KEPT));
 } catch {
-  // Storage is off, or holds something else: the lines begin now.
+  // Storage is off or has other content: the lines begin now.
 }
 window.addEventListener("pagehide", () => {
   try {
@@ -34,7 +34,7 @@ export function svg(name, attributes, ...children) {
   return element;
 }
 
-/** The sparkline of this name; beside it stands its number, so it is hidden from screen readers. */
+/** The sparkline of this name; its number is shown next to it, so it is hidden from screen readers. */
 export function sparkline(name) {
   const area = svg("path", { class: "area" });
   const line = svg("path", { class: "line" });

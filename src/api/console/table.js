@@ -1,13 +1,13 @@
-// Tables that are searched and sorted. A heading with `data-sort` sorts by what `columns` gives for that name.
+// Tables with search and sorting. A heading with `data-sort` sorts by the function of that name in `columns`.
 
 import { byId, el, mark, rows, say } from "./dom.js";
 
 const compare = (a, b) => (typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true }));
 
 /**
- * The table whose body has the id `body`. `key` and `make` are as in `rows`; `text(item)` is what a search looks in;
- * `columns` has what is sorted by under each name; `order` is the name that sorts until the reader chooses another; `nothing`
- * is said without items. `most`: rows that are shown at once.
+ * The table with the body `body`. `key` and `make` are as in `rows`; `text(item)` is the text for the search;
+ * `columns` has the sort keys by name; `order` is the initial sort key; `nothing`
+ * is shown without items. `most`: the maximum of rows.
  */
 export function table(body, { key, make, text, columns = {}, order, nothing, most = 500 }) {
   const place = byId(body);
@@ -45,5 +45,5 @@ export function table(body, { key, make, text, columns = {}, order, nothing, mos
   };
 }
 
-/** How bad a state is, so that the worst come first. */
+/** The severity of a state; the worst come first. */
 export const badness = (state) => ["unhealthy", "unhealthy.draining", "draining", "initial", "unused", "healthy"].indexOf(state);

@@ -10,7 +10,7 @@ import { part, post } from "./v1.js";
 
 let refresh;
 let draw;
-/** The target that a dialog is about. */
+/** The target of the dialog. */
 let chosen = null;
 
 export function start(refreshed) {
@@ -40,7 +40,7 @@ export function start(refreshed) {
   });
 }
 
-/** A dialog about the chosen target. `order()` gives the operation, its body, and what to say of its answer. */
+/** A dialog about the chosen target. `order()` returns the operation, its body, and the notice for its answer. */
 function dialog(id, order) {
   const [box, problem] = [byId(id), byId(`${id}-problem`)];
   const button = box.querySelector("[type=submit]");

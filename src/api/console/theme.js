@@ -6,7 +6,7 @@
   try {
     chosen = localStorage.getItem(KEY);
   } catch {
-    // Storage is off: the system's theme it is.
+    // Storage is off: use the system's theme.
   }
   if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
 }

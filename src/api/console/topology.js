@@ -1,5 +1,5 @@
 // The picture: hosts of the VPCs, endpoint addresses by zone, ports of targets, their members; health by colour, live flows as
-// lines. What it says stands in the tables too, so a screen reader has its summary alone.
+// lines. The tables have the same information, so a screen reader gets a summary only.
 
 import { byId, mark } from "./dom.js";
 import { count } from "./format.js";
@@ -7,10 +7,10 @@ import { svg } from "./sparkline.js";
 import { badness } from "./table.js";
 import { isWell } from "./zones.js";
 
-/** Up to so many targets are all drawn; of more, healthy ones without a flow are one line. */
+/** Up to this many targets are drawn one by one; of more, healthy ones without a flow are one line. */
 const ALL = 24;
 
-/** Client hosts that are drawn of a VPC; the others are counted. */
+/** The maximum of client hosts drawn per VPC; the others are counted. */
 const HOSTS = 6;
 
 /** Below this width the picture is a list. */
@@ -94,7 +94,7 @@ function summary({ vpcs, addresses, all, bad, open }) {
   return `${vpcs.length} VPCs, ${addresses.length} endpoint addresses, ${all} targets of which ${bad} are not well, ${open} open flows`;
 }
 
-/** A text that is cut where there is no room for it; the whole of it is its title. */
+/** A text shortened to the available room; its title has the whole text. */
 function text(x, y, content, look, room) {
   const most = Math.max(4, Math.floor(room / CHARACTER));
   const shown = content.length > most ? `${content.slice(0, Math.ceil(most / 2) - 1)}…${content.slice(-(Math.floor(most / 2)))}` : content;
@@ -105,7 +105,7 @@ function text(x, y, content, look, room) {
 
 const box = (x, y, width, height, look) => svg("rect", { x, y, width, height, rx: 6, class: `box ${look}` });
 
-/** The shape says the state as well as the colour does. */
+/** Shape and colour both show the state. */
 function dot(x, y, look) {
   if (look === "bad") return svg("rect", { x: x - 4, y: y - 4, width: 8, height: 8, class: "dot bad" });
   return svg("circle", { cx: x, cy: y, r: look === "pending" ? 3 : 4, class: `dot ${look}` });
@@ -132,7 +132,7 @@ function picture(model, width) {
   const inside = Math.max(rowsHeight, model.addresses.length * (addressHeight + 10), hostsHeight, 80);
   const parts = [[left, "VPC and hosts"], [middle, "Endpoint addresses"], [right, "Ports and members"]].map(([x, title]) => text(x + 2, 14, title, "title", 200));
   const lines = [];
-  // What is taller than a window is read from its top.
+  // A picture taller than the window is shown from its top.
   const centred = (height) => under + (inside > 420 ? 0 : (inside - height) / 2);
 
   const addressAt = new Map();

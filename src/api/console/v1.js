@@ -1,8 +1,8 @@
-// The one way to the gateway: `/v1` at this page's own address, with the token if there is one.
+// Requests to the gateway: `/v1` at this page's own address, with the token if there is one.
 
 const KEY = "plgw-token";
 
-/** What `/v1` refused, in its own words. */
+/** A refusal of `/v1`, with its message. */
 export class Refused extends Error {
   constructor(status, code, message) {
     super(message);
@@ -18,7 +18,7 @@ let token = null;
 try {
   token = sessionStorage.getItem(KEY);
 } catch {
-  // Storage is off: the token lives as long as the page.
+  // Storage is off: keep the token as long as the page.
 }
 
 export const hasToken = () => token !== null;
@@ -40,7 +40,7 @@ export function setToken(value) {
   }
 }
 
-/** How long an answer may take before the gateway counts as lost. */
+/** The timeout after which the gateway counts as lost. */
 const PATIENCE_MS = 15_000;
 
 async function ask(method, path, body) {

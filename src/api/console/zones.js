@@ -9,7 +9,7 @@ import { part, post, remove } from "./v1.js";
 let refresh;
 let draw;
 
-/** How long a shift can last; "": until it is ended. */
+/** The durations of a shift; "": until it is ended. */
 const DURATIONS = [["", "until ended"], ["1m", "for 1 min"], ["10m", "for 10 min"], ["1h", "for 1 h"], ["1d", "for 1 day"]];
 
 export function start(refreshed) {
@@ -34,7 +34,7 @@ export function show({ zones }) {
   draw(zones);
 }
 
-/** Why a zone isn't healthy, as far as it is known. */
+/** Why a zone isn't healthy, if known. */
 function remarks({ unhealthy_targets: few, outages, lost, fail_open }) {
   const more = few.length > 3 ? ` and ${few.length - 3} more` : "";
   return [

@@ -78,7 +78,7 @@ struct TargetArgs {
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.command {
-        Command::Move(args) => move_it(args),
+        Command::Move(args) => run_move(args),
         Command::Deregister(Deregister { which }) => register(which, "deregister"),
         Command::Register(Register { which }) => register(which, "register"),
     }
@@ -100,7 +100,7 @@ fn path(target: &TargetId, word: &str) -> String {
     format!("/v1/targets/{}/{}/{word}", segment(cluster), segment(member))
 }
 
-fn move_it(args: &Move) -> Result<ExitCode, Failure> {
+fn run_move(args: &Move) -> Result<ExitCode, Failure> {
     let target: TargetId = args.target.parse().map_err(|error: String| Failure::new(FailureKind::Failed, error))?;
     let mut body = json!({});
     if let Some(port) = args.port {

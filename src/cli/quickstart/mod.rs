@@ -115,10 +115,10 @@ pub(super) fn run(args: &Args, logs: LogHandle) -> Result<ExitCode, Failure> {
         logs: Some(logs),
         timing: None,
     };
-    runtime()?.block_on(Box::pin(start_and_stay(&options, args)))
+    runtime()?.block_on(Box::pin(start_and_wait(&options, args)))
 }
 
-async fn start_and_stay(options: &Options, args: &Args) -> Result<ExitCode, Failure> {
+async fn start_and_wait(options: &Options, args: &Args) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     // Ctrl-C during the start ends it at once.
     tokio::select! {

@@ -14,7 +14,7 @@ use crate::model::{AppEndpointKind, TargetState};
 use crate::plan::{Listener, ListenerAccess, PrivateStrings, Snapshot, TargetKind, TargetView};
 use crate::quickstart::{Check, Quickstart, StandInTraffic, TrafficSummary};
 
-/// What runs, and the state of the checks. `brief` is for an interactive terminal: without the records, which the
+/// The running services, and the state of the checks. `brief` is for an interactive terminal: without the records, which the
 /// commands to try query, and without details of passed checks.
 pub(super) fn started(quickstart: &Quickstart, checks: &[Check], terminal: Terminal, brief: bool) -> String {
     let snapshot = quickstart.gateway().snapshot();

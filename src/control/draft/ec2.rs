@@ -34,7 +34,7 @@ const MAX_ENDPOINTS: usize = 50;
 const MAX_INTERFACE_GROUPS: usize = 5;
 
 /// Maximum number of IPv6 networks of a VPC. Source: AWS, *Amazon VPC quotas*.
-const MOST_IPV6_NETWORKS: usize = 5;
+const MAX_IPV6_NETWORKS: usize = 5;
 
 /// The pool from which VPCs get a /56, as from Amazon's pool. Amazon's addresses are reachable from the internet; these
 /// are for documentation (RFC 3849) and not routed.
@@ -179,7 +179,7 @@ impl Draft {
         let net = self.free_ipv6_network()?;
         let record = self.vpc_mut(id)?;
         record.vpc.cidrs = record.vpc.cidrs.iter().copied().chain([net.into()]).collect();
-        check_limit(ResourceKind::VpcNetwork, record.ipv6_associations().len(), MOST_IPV6_NETWORKS)?;
+        check_limit(ResourceKind::VpcNetwork, record.ipv6_associations().len(), MAX_IPV6_NETWORKS)?;
         let out = |net: IpNet| RuleTerms { protocol: Protocol::All, ports: None, peer: RulePeer::Network(net) };
         let is_new = |group: &&SecurityGroupId| {
             let mut egress = record.rules_of(group).iter().filter(|rule| rule.direction == Direction::Egress);

@@ -1,4 +1,4 @@
-//! What a gateway should serve, and what it does serve.
+//! The claims that a gateway should serve, and those it serves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ impl Serving {
     }
 }
 
-/// What it serves.
+/// The claims that it serves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::control) struct Served {
     pub(super) claims: BTreeSet<ClaimId>,

@@ -17,7 +17,7 @@ use super::http::{self, HttpCheck};
 /// bytes follow the specification, §2.2.
 pub const LOCAL_HEADER: [u8; 16] = *b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a\x20\x00\x00\x00";
 
-/// What to probe, and how.
+/// The target of a probe and its settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeTarget {
     /// The address to connect to.
@@ -101,7 +101,7 @@ mod tests {
         (listener, address)
     }
 
-    /// What the member receives: the source, the bytes, and whether the connection ended with FIN.
+    /// The member's view: the source, the bytes, and whether the connection ended with FIN.
     async fn seen(proxy_protocol: bool, source: Option<IpAddr>) -> (IpAddr, Vec<u8>, bool) {
         let (listener, address) = listener().await;
         let probe = TcpProbe.probe(ProbeTarget { address, source, proxy_protocol, http: None });

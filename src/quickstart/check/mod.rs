@@ -35,7 +35,7 @@ pub struct Check {
     pub took: Duration,
 }
 
-/// What the checks need.
+/// The context of the checks.
 #[derive(Debug)]
 pub(super) struct CheckContext {
     pub(super) desired: Desired,

@@ -20,7 +20,7 @@ use crate::plan::{AppListenerKind, ListenerAccess};
 /// milliseconds; the metrics check compares the number of refusals, which reveals late admissions.
 const NO_ANSWER: Duration = Duration::from_millis(400);
 
-/// What is sent to a port that should not respond.
+/// The bytes sent to a port that should not respond.
 #[derive(Debug, Clone, Copy)]
 enum Greeting {
     /// A TLS ClientHello, to which a target responds with a ServerHello or an alert.

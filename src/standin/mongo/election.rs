@@ -51,7 +51,7 @@ pub(super) struct Heartbeat {
     pub(super) primary: bool,
 }
 
-/// What the caller has to do.
+/// The caller's next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ElectionStep {
     /// Request votes; `dry_run`: first ask whether the members would vote for it.
@@ -139,7 +139,7 @@ impl Election {
         self.contacts.len() / 2 + 1
     }
 
-    /// What this member sends the others.
+    /// This member's message to the others.
     pub(super) fn heartbeat(&self) -> Heartbeat {
         Heartbeat { from: self.me, term: self.term, primary: self.role == MemberRole::Primary }
     }

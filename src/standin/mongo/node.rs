@@ -32,7 +32,7 @@ const GREETING_LIMIT: Duration = Duration::from_secs(10);
 /// A `mongod` or `mongos`.
 #[derive(Debug)]
 pub(super) struct StandInNode {
-    /// What it is.
+    /// Its kind.
     pub(super) role: Role,
     /// The process id in `topologyVersion`, and the service id behind a load balancer.
     pub(super) process: ObjectId,
@@ -50,7 +50,7 @@ pub(super) struct StandInNode {
     pub(super) started: Instant,
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug)]
 pub(super) enum Role {
     /// A member of a replica set.
