@@ -70,8 +70,8 @@ pub enum SavedError {
     /// The store has lost changes: it was restored from a backup, or its keys were deleted.
     #[error(
         "the state store lacks changes that this gateway has seen (its latest is change {found}, this gateway has change \
-         {seen}): it was restored from an older copy, or its keys were deleted; the current state stays in force, and a \
-         restart of the gateway loads the state from the store"
+         {seen}): it was restored from an older copy, or its keys were deleted; the current state stays in force; \
+         restarting the gateway loads the state from the store"
     )]
     Lost {
         /// The latest change that this gateway has seen.
