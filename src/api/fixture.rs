@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::client::{ApiResponse, Client};
-use super::{Api, ApiParts, Credentials, FlowsView, StandInControl};
+use super::{ApiParts, Credentials, FlowsView};
 use crate::config;
 use crate::control::store::{MemoryStore, StateStore, Txn};
 use crate::control::{Control, ControlParts, Plane};
@@ -176,14 +176,13 @@ impl Gateway {
             pending_settings: tokio::sync::watch::channel(Vec::new()).1,
             readiness: Readiness::new(),
             logs: Some(logs),
-            stand_ins: Some(StandInControl::new(fake_stand_ins)),
+            stand_ins: Some(Arc::new(fake_stand_ins)),
             recorder: Arc::new(NoopRecorder),
         };
-        let api = Api::with_credentials(parts, credentials);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let until = stop.clone();
-        tokio::spawn(async move { api.serve(listener, None, Arc::default(), until).await });
+        tokio::spawn(super::serve(parts, credentials, listener, None, Arc::default(), until));
         Self { address, control, _log: Box::new(log), stop }
     }
 

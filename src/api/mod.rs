@@ -20,7 +20,6 @@ mod routes;
 mod serve;
 mod sessions;
 mod signature;
-mod stand_ins;
 mod text;
 mod v1;
 
@@ -36,14 +35,13 @@ use self::auth::Auth;
 pub use self::auth::Credentials;
 use self::metrics::ApiMetrics;
 use self::sessions::Sessions;
-pub use self::stand_ins::StandInControl;
-pub(crate) use self::text::iso8601;
+pub(crate) use self::text::{iso8601, random_hex};
 use crate::control::{ChangeError, Control};
 use crate::data::{Carried, FlowView};
 use crate::http::Tls;
 use crate::lifecycle::Readiness;
 use crate::limits::Refusals;
-use crate::model::{FlowId, TargetId, VpceServiceId};
+use crate::model::{FlowId, StandInCommand, StandInMember, StandInRefusal, TargetId, VpceServiceId};
 use crate::telemetry::LogHandle;
 
 /// Access to the data plane's flows, implemented by the wiring.
@@ -69,6 +67,11 @@ pub trait FlowsView: Send + Sync + 'static {
 /// Reloads the config; completes when it has been applied or refused.
 pub type ReloadFn = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ChangeError>> + Send + Sync>;
 
+/// Executes an operator's command to the stand-ins, and returns the members' state afterwards. Provided by the quickstart
+/// and the lab.
+pub type StandInControl =
+    Arc<dyn Fn(StandInCommand) -> BoxFuture<'static, Result<Vec<StandInMember>, StandInRefusal>> + Send + Sync>;
+
 /// The keys of settings that were changed and need a restart.
 pub type PendingSettings = watch::Receiver<Vec<String>>;
 
@@ -92,12 +95,6 @@ pub struct ApiParts {
     pub recorder: Arc<dyn ::metrics::Recorder + Send + Sync>,
 }
 
-/// The admin API of one gateway. Clones share their state.
-#[derive(Clone)]
-pub struct Api {
-    shared: Arc<ApiState>,
-}
-
 /// State for all requests.
 struct ApiState {
     control: Control,
@@ -112,46 +109,22 @@ struct ApiState {
     auth: Auth,
 }
 
-impl Api {
-    /// Creates an API over `parts`. With `credentials` each API requires them by its own scheme; without, every client
-    /// that the listener accepts is authorized.
-    #[must_use]
-    pub fn with_credentials(parts: ApiParts, credentials: Option<Credentials>) -> Self {
-        let ApiParts { control, flows, reload, pending_settings, readiness, logs, stand_ins, recorder } = parts;
-        let metrics = ApiMetrics::new(recorder);
-        Self {
-            shared: Arc::new(ApiState {
-                control,
-                flows,
-                reload,
-                pending_settings,
-                readiness,
-                logs,
-                stand_ins,
-                metrics,
-                sessions: Sessions::default(),
-                auth: Auth::new(credentials),
-            }),
-        }
-    }
-
-    /// Serves a bound listener, over TLS with `tls`, until `stop` is cancelled, and then completes responses in
-    /// progress. Refused connections are counted in `refusals`.
-    pub(crate) async fn serve(
-        &self,
-        listener: TcpListener,
-        tls: Option<Tls>,
-        refusals: Arc<Refusals>,
-        stop: CancellationToken,
-    ) {
-        crate::http::serve(Arc::clone(&self.shared), listener, tls, refusals, stop).await;
-    }
-}
-
-impl std::fmt::Debug for Api {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Api").finish_non_exhaustive()
-    }
+/// Serves the API over `parts` on a bound listener, over TLS with `tls`, until `stop` is cancelled, and then completes
+/// responses in progress. With `credentials` each API requires them by its own scheme; without, every client that the
+/// listener accepts is authorized. Refused connections are counted in `refusals`.
+pub(crate) async fn serve(
+    parts: ApiParts,
+    credentials: Option<Credentials>,
+    listener: TcpListener,
+    tls: Option<Tls>,
+    refusals: Arc<Refusals>,
+    stop: CancellationToken,
+) {
+    let ApiParts { control, flows, reload, pending_settings, readiness, logs, stand_ins, recorder } = parts;
+    let (metrics, sessions, auth) = (ApiMetrics::new(recorder), Sessions::default(), Auth::new(credentials));
+    let state =
+        ApiState { control, flows, reload, pending_settings, readiness, logs, stand_ins, metrics, sessions, auth };
+    crate::http::serve(Arc::new(state), listener, tls, refusals, stop).await;
 }
 
 #[cfg(test)]

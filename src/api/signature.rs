@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 use hyper::header::{DATE, HOST};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::{digest, hmac};
-use time::{Date, Month, Time};
+use time::PrimitiveDateTime;
+use time::macros::format_description;
 
 use super::auth::{Credentials, same};
 use super::call::Call;
@@ -18,6 +20,9 @@ use crate::control::inventory::Timestamp;
 
 /// Maximum difference of a signature's time from the gateway's. Source: EC2, `RequestExpired`.
 const SKEW: Duration = Duration::from_secs(15 * 60);
+
+/// Characters that are encoded in a signed query.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Why a request is not authorized.
 #[derive(Debug)]
@@ -167,16 +172,9 @@ fn check_time(given: &Authorization, call: &Call, now: Timestamp) -> Result<Stri
 
 /// Parses exactly the format `20260810T093000Z`.
 fn basic_time(text: &str) -> Option<Timestamp> {
-    let form =
-        |at: usize, c: char| matches!((at, c), (8, 'T') | (15, 'Z')) || !matches!(at, 8 | 15) && c.is_ascii_digit();
-    if text.len() != 16 || !text.chars().enumerate().all(|(at, c)| form(at, c)) {
-        return None;
-    }
-    let number = |from: usize, to: usize| text[from..to].parse::<u8>().ok();
-    let month = Month::try_from(number(4, 6)?).ok()?;
-    let date = Date::from_calendar_date(text[..4].parse().ok()?, month, number(6, 8)?).ok()?;
-    let time = Time::from_hms(number(9, 11)?, number(11, 13)?, number(13, 15)?).ok()?;
-    let seconds = u64::try_from(date.with_time(time).assume_utc().unix_timestamp()).ok()?;
+    let form = format_description!("[year][month][day]T[hour][minute][second]Z");
+    let at = PrimitiveDateTime::parse(text, form).ok().filter(|_| text.len() == 16)?;
+    let seconds = u64::try_from(at.assume_utc().unix_timestamp()).ok()?;
     Some(Timestamp(seconds * 1000))
 }
 
@@ -209,14 +207,7 @@ fn canonical_headers(given: &Authorization, call: &Call) -> Result<String, Ec2Er
 }
 
 fn canonical_query(call: &Call) -> String {
-    let encode = |text: &str| {
-        text.bytes()
-            .map(|b| match b {
-                b if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) => char::from(b).to_string(),
-                b => format!("%{b:02X}"),
-            })
-            .collect::<String>()
-    };
+    let encode = |text| utf8_percent_encode(text, ENCODED).to_string();
     let mut pairs: Vec<_> = call.query.iter().map(|(name, value)| (encode(name), encode(value))).collect();
     pairs.sort();
     pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")

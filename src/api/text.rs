@@ -25,7 +25,7 @@ pub(super) fn object_id(kind: &str, id: &str) -> String {
 }
 
 /// `length` random bytes in hex, for tokens, nonces and request ids.
-pub(super) fn random_hex(length: usize) -> String {
+pub(crate) fn random_hex(length: usize) -> String {
     let mut bytes = vec![0; length];
     fill(&mut bytes);
     hex::encode(bytes)

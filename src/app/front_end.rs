@@ -124,9 +124,3 @@ impl OnDemandFrontEnd {
         Ok(Arc::clone(front_end.insert(Arc::new(started))))
     }
 }
-
-impl std::fmt::Debug for OnDemandFrontEnd {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OnDemandFrontEnd").field("front_end", &self.front_end).finish_non_exhaustive()
-    }
-}

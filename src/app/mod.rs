@@ -1,11 +1,11 @@
 //! Builds and wires all modules, binds all sockets, and provides their addresses. Tests start here too.
 
 mod admin_tls;
+mod background;
 mod front_end;
 mod logs;
 mod options;
 mod plane;
-mod ports;
 mod refusals;
 mod reload;
 mod store;
@@ -13,6 +13,7 @@ mod store;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admin_tls::{AdminCertificate, admin_certificate};
+use self::background::Background;
 use self::front_end::{FrontEndParts, OnDemandFrontEnd};
 use self::plane::GatewayFlows;
-pub use self::ports::PortWatch;
 pub(crate) use self::store::open_store;
-use crate::api::{Api, ApiParts, Credentials, FlowsView, StandInControl, iso8601};
+use crate::api::{self, ApiParts, Credentials, FlowsView, StandInControl, iso8601};
 use crate::appservices::{AppOptions, Certificates};
 use crate::config::{self, Config, Settings};
 use crate::control::health::TcpProbe;
@@ -35,7 +36,9 @@ use crate::control::{ChangeError, Control, ControlParts, GatewayParts, HostLock,
 use crate::data::{Carried, DataOptions, DataPlane, FlowView};
 use crate::dns::{DnsError, DnsMetrics, DnsServer, DnsSockets};
 use crate::flowlog::{FlowLog, FlowLogError, Interface};
-use crate::lifecycle::{Alarm, BindError, Condition, Phase, Readiness, STILL_STOPPING, ServiceManager, bind_tcp};
+use crate::lifecycle::{
+    Alarm, BindError, Condition, Phase, Readiness, STILL_STOPPING, ServiceManager, SignalEvent, Signals, bind_tcp,
+};
 use crate::limits::{Refusals, budget};
 use crate::model::{DnsName, FlowId};
 use crate::plan::{Listener, ListenerAccess, Snapshot};
@@ -54,8 +57,12 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(5);
 /// Time limit for DNS, admin and metrics to stop after the last flow.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Called with all listening addresses, before another is opened and after one was closed. It must not block. Used by the
+/// lab's packet filter.
+pub type PortWatch = Arc<dyn Fn(&BTreeSet<SocketAddr>) + Send + Sync>;
+
 /// Options that are not in the config.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct GatewayOptions {
     /// The config file, for reloads; `None`: reloads are refused.
     pub source: Option<PathBuf>,
@@ -122,7 +129,6 @@ pub enum StartError {
 }
 
 /// A running gateway.
-#[derive(Debug)]
 pub struct Gateway {
     control: Control,
     flows: Arc<GatewayFlows>,
@@ -142,6 +148,12 @@ pub struct Gateway {
     failed: watch::Receiver<Option<String>>,
     reload: reload::Reloader,
     flow_log: Option<FlowLog>,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
 }
 
 impl Gateway {
@@ -169,6 +181,7 @@ impl Gateway {
         let config_ready = readiness.condition("config");
         let registry = Registry::new();
         let (stop, last_stop, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let (work, last_work) = (Background::new(&tasks, &stop), Background::new(&tasks, &last_stop));
 
         // Stops the started parts if a later step fails.
         let (undo, undo_last) = (stop.clone().drop_guard(), last_stop.clone().drop_guard());
@@ -237,13 +250,16 @@ impl Gateway {
         };
         let control = Box::pin(Control::start(parts, desired, &tasks)).await?;
         if let Some(failed_dials) = failed_dials {
-            report_failed_dials(failed_dials, &control, &tasks, &stop);
+            report_failed_dials(failed_dials, &control, &work);
         }
-        report_refusals(Arc::clone(&refusals), &control, &tasks, &last_stop);
-        show_listeners(listeners_ready, &control, &tasks, &stop);
+        let (refused, events) = (Arc::clone(&refusals), control.events().clone());
+        last_work.spawn(async move { refusals::report(&refused, &events).await });
+        work.follow(control.snapshots(), move |snapshot| {
+            listeners_ready.set_ready(format!("{} listeners accept", snapshot.listeners.len()));
+        });
         config_ready.set_ready("the config is applied");
         if control.shared_status().borrow().gateway.is_some() {
-            show_shared_state(readiness.condition("shared_state"), &control, &tasks, &stop);
+            show_shared_state(readiness.condition("shared_state"), &control, &work);
         }
         if let Some(logs) = &logs {
             crate::telemetry::count_lines(&registry, logs.clone());
@@ -252,14 +268,14 @@ impl Gateway {
         let publishing = Arc::downgrade(&flows);
         registry.on_render(Box::new(move || {
             if let Some(flows) = publishing.upgrade() {
-                flows.publish_metrics();
+                flows.data().publish_metrics();
             }
         }));
 
         let (fail, failed) = watch::channel(None);
         let fail = Arc::new(fail);
-        watch_losses(lost, Arc::clone(&fail), &tasks, &stop);
-        watch_control(&control, Arc::clone(&fail), &tasks, &stop);
+        watch_losses(lost, Arc::clone(&fail), &work);
+        watch_control(&control, Arc::clone(&fail), &work);
         let mut servers = Vec::new();
         let mut dns_addresses = Vec::new();
         if let Some((dns, sockets)) = settings.dns.as_ref().zip(dns_sockets) {
@@ -294,7 +310,7 @@ impl Gateway {
             manager.clone(),
             Arc::clone(&flows),
         );
-        reload.show_problems(config_ready, &tasks, &stop);
+        reload.show_problems(config_ready, &work);
         let admin_address = admin_socket.as_ref().and_then(|socket| socket.local_addr().ok());
         if let Some(address) = admin_address {
             log_admin(address, admin_certificate.as_ref());
@@ -314,10 +330,9 @@ impl Gateway {
                 stand_ins,
                 recorder: registry.shared_recorder(),
             };
-            let api = Api::with_credentials(parts, credentials);
             let tls = admin_certificate.map(|AdminCertificate { tls, files, .. }| {
                 if let Some(files) = files {
-                    watch_certificate(files, &tasks, &last_stop);
+                    watch_certificate(files, &last_work);
                 }
                 tls
             });
@@ -325,21 +340,21 @@ impl Gateway {
             let (refused, until) = (Arc::clone(&refusals), last_stop.clone());
             servers.push(tasks.spawn(async move {
                 let _alarm = alarm;
-                api.serve(socket, tls, refused, until).await;
+                api::serve(parts, credentials, socket, tls, refused, until).await;
             }));
         }
         if settings.watch_file {
-            reload.watch_file(&tasks, &stop);
+            reload.watch_file(&work);
         }
         notices.iter().for_each(|notice| tracing::warn!(notice, "config notice"));
         log_addresses(&dns_addresses, metrics_address, &control.snapshot());
         Phase::Running.enter();
-        run_upkeep(&registry, &flows, &tasks, &last_stop);
-        notify_watchdog(&manager, &flows, &failed, &tasks, &last_stop);
+        run_upkeep(&registry, &flows, &last_work);
+        notify_watchdog(&manager, &flows, &failed, &last_work);
         manager.ready(&format!("{} listeners accept", control.snapshot().listeners.len()));
-        sample_rates(&flows, &tasks, &last_stop);
+        sample_rates(&flows, &last_work);
         if let Some(flow_log) = &flow_log {
-            close_windows(flow_log, &flows, control.snapshots(), &tasks, &stop);
+            close_windows(flow_log, &flows, control.snapshots(), &work);
         }
         undo.disarm();
         undo_last.disarm();
@@ -408,7 +423,7 @@ impl Gateway {
     /// Open flows, oldest first.
     #[must_use]
     pub fn flows(&self) -> Vec<FlowView> {
-        self.flows.list()
+        FlowsView::flows(&*self.flows)
     }
 
     /// Ends a flow at once; false if there is no such flow.
@@ -439,6 +454,31 @@ impl Gateway {
             Ok(reason) => reason.clone().unwrap_or_default(),
             // The sender is dropped with the gateway: nothing has failed.
             Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Waits until a signal requests a stop, or until an essential part has failed; returns that part's name. Reloads when a
+    /// signal requests it, and once more if a reload was requested meanwhile. The result is logged, counted, and shown at
+    /// `/readyz`.
+    pub async fn until_stopped(&self, signals: &mut Signals) -> Option<String> {
+        loop {
+            tokio::select! {
+                what = self.failed() => return Some(what),
+                event = signals.next() => if event != SignalEvent::Reload { return None },
+            }
+            let mut again = true;
+            while std::mem::take(&mut again) {
+                let mut reload = pin!(self.reload());
+                loop {
+                    tokio::select! {
+                        _ = &mut reload => break,
+                        event = signals.next() => match event {
+                            SignalEvent::Reload => again = true,
+                            SignalEvent::Stop | SignalEvent::StopNow => return None,
+                        }
+                    }
+                }
+            }
         }
     }
 
@@ -487,7 +527,7 @@ impl Gateway {
         for server in self.servers {
             server.abort();
         }
-        self.flows.stop();
+        self.flows.data().stop();
         carried
     }
 }
@@ -498,24 +538,20 @@ fn notify_watchdog(
     manager: &ServiceManager,
     flows: &Arc<GatewayFlows>,
     failed: &watch::Receiver<Option<String>>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
+    background: &Background,
 ) {
     let Some(every) = manager.watchdog() else { return };
-    let (manager, flows, failed, stop) = (manager.clone(), Arc::clone(flows), failed.clone(), stop.clone());
-    tasks.spawn(async move {
-        let work = async {
-            let mut ticks = tokio::time::interval(every);
-            loop {
-                ticks.tick().await;
-                // If a worker never responds, the watchdog is not notified, and the manager restarts the process.
-                flows.workers_respond().await;
-                if failed.borrow().is_none() {
-                    manager.alive();
-                }
+    let (manager, flows, failed) = (manager.clone(), Arc::clone(flows), failed.clone());
+    background.spawn(async move {
+        let mut ticks = tokio::time::interval(every);
+        loop {
+            ticks.tick().await;
+            // If a worker never responds, the watchdog is not notified, and the manager restarts the process.
+            flows.data().workers_respond().await;
+            if failed.borrow().is_none() {
+                manager.alive();
             }
-        };
-        stop.run_until_cancelled(work).await;
+        }
     });
 }
 
@@ -581,47 +617,40 @@ fn log_addresses(dns: &[SocketAddr], metrics: Option<SocketAddr>, snapshot: &Sna
 }
 
 /// Runs the registry's upkeep even without scrapes, and drops the data plane's counters of removed targets.
-fn run_upkeep(registry: &Registry, flows: &Arc<GatewayFlows>, tasks: &TaskTracker, stop: &CancellationToken) {
+fn run_upkeep(registry: &Registry, flows: &Arc<GatewayFlows>, background: &Background) {
     // Weak, so that a dropped data plane releases its ports even if this task still runs.
-    let (registry, flows, stop) = (registry.clone(), Arc::downgrade(flows), stop.clone());
-    tasks.spawn(async move {
-        let work = async {
-            let mut ticks = tokio::time::interval(UPKEEP);
-            for tick in 0_u32.. {
-                ticks.tick().await;
-                registry.upkeep();
-                if tick.is_multiple_of(UPKEEPS_PER_REMOVAL) {
-                    if let Some(flows) = flows.upgrade() {
-                        flows.forget_absent();
-                    }
-                    registry.drop_ended();
+    let (registry, flows) = (registry.clone(), Arc::downgrade(flows));
+    background.spawn(async move {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        for tick in 0_u32.. {
+            ticks.tick().await;
+            registry.upkeep();
+            if tick.is_multiple_of(UPKEEPS_PER_REMOVAL) {
+                if let Some(flows) = flows.upgrade() {
+                    flows.data().forget_absent();
                 }
+                registry.drop_ended();
             }
-        };
-        stop.run_until_cancelled(work).await;
+        }
     });
 }
 
 /// Samples the throughput, for its peak.
-fn sample_rates(flows: &Arc<GatewayFlows>, tasks: &TaskTracker, stop: &CancellationToken) {
-    let (flows, stop) = (Arc::downgrade(flows), stop.clone());
-    tasks.spawn(async move {
-        let work = async {
-            let mut ticks = tokio::time::interval(DataPlane::RATE_WINDOW);
-            loop {
-                ticks.tick().await;
-                let Some(flows) = flows.upgrade() else { return };
-                flows.sample_rates();
-            }
-        };
-        stop.run_until_cancelled(work).await;
+fn sample_rates(flows: &Arc<GatewayFlows>, background: &Background) {
+    let flows = Arc::downgrade(flows);
+    background.spawn(async move {
+        let mut ticks = tokio::time::interval(DataPlane::RATE_WINDOW);
+        loop {
+            ticks.tick().await;
+            let Some(flows) = flows.upgrade() else { return };
+            flows.data().sample_rates();
+        }
     });
 }
 
 /// Reloads the admin API's certificate when it changes.
-fn watch_certificate(certificate: Arc<Certificates>, tasks: &TaskTracker, stop: &CancellationToken) {
-    let stop = stop.clone();
-    tasks.spawn(stop.run_until_cancelled_owned(async move {
+fn watch_certificate(certificate: Arc<Certificates>, background: &Background) {
+    background.spawn(async move {
         let mut look = tokio::time::interval(CERTIFICATE_INTERVAL);
         loop {
             look.tick().await;
@@ -635,14 +664,6 @@ fn watch_certificate(certificate: Arc<Certificates>, tasks: &TaskTracker, stop: 
             })
             .await;
         }
-    }));
-}
-
-/// Logs refused connections and records them as events.
-fn report_refusals(refusals: Arc<Refusals>, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
-    let (events, stop) = (control.events().clone(), stop.clone());
-    tasks.spawn(async move {
-        stop.run_until_cancelled(refusals::report(&refusals, &events)).await;
     });
 }
 
@@ -651,25 +672,21 @@ fn close_windows(
     flow_log: &FlowLog,
     flows: &Arc<GatewayFlows>,
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
+    background: &Background,
 ) {
     let Some(interval) = flow_log.interval() else { return };
-    let (flow_log, flows, stop) = (flow_log.clone(), Arc::downgrade(flows), stop.clone());
-    tasks.spawn(async move {
-        let work = async {
-            let mut ticks = tokio::time::interval(interval);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (flow_log, flows) = (flow_log.clone(), Arc::downgrade(flows));
+    background.spawn(async move {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
             ticks.tick().await;
-            loop {
-                ticks.tick().await;
-                let (Some(flows), flow_log) = (flows.upgrade(), flow_log.clone()) else { return };
-                let snapshot = Arc::clone(&snapshots.borrow());
-                // It makes system calls for every open flow, and may wait for space in the queue.
-                let _ = tokio::task::spawn_blocking(move || close_window(&flow_log, &flows, &snapshot)).await;
-            }
-        };
-        stop.run_until_cancelled(work).await;
+            let (Some(flows), flow_log) = (flows.upgrade(), flow_log.clone()) else { return };
+            let snapshot = Arc::clone(&snapshots.borrow());
+            // It makes system calls for every open flow, and may wait for space in the queue.
+            let _ = tokio::task::spawn_blocking(move || close_window(&flow_log, &flows, &snapshot)).await;
+        }
     });
 }
 
@@ -685,7 +702,7 @@ fn close_window(flow_log: &FlowLog, flows: &GatewayFlows, snapshot: &Snapshot) {
             interfaces.entry(ip).or_insert_with(|| Interface::at(access, ip));
         }
     }
-    flow_log.close_window(flows.open_for_flow_log(), interfaces.into_values().flatten().collect());
+    flow_log.close_window(flows.data().open_for_flow_log(), interfaces.into_values().flatten().collect());
 }
 
 fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, StartError> {
@@ -698,20 +715,12 @@ fn bind_dns(settings: &Settings, flag: &str) -> Result<Option<DnsSockets>, Start
 }
 
 /// Forwards addresses to which the data plane could not connect to the health prober.
-fn report_failed_dials(
-    mut failed_dials: mpsc::Receiver<SocketAddr>,
-    control: &Control,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) {
-    let (control, stop) = (control.clone(), stop.clone());
-    tasks.spawn(async move {
-        let work = async {
-            while let Some(target) = failed_dials.recv().await {
-                control.report_failed_dial(target);
-            }
-        };
-        stop.run_until_cancelled(work).await;
+fn report_failed_dials(mut failed_dials: mpsc::Receiver<SocketAddr>, control: &Control, background: &Background) {
+    let control = control.clone();
+    background.spawn(async move {
+        while let Some(target) = failed_dials.recv().await {
+            control.report_failed_dial(target);
+        }
     });
 }
 
@@ -719,12 +728,10 @@ fn report_failed_dials(
 fn watch_losses(
     mut lost: mpsc::UnboundedReceiver<String>,
     fail: Arc<watch::Sender<Option<String>>>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
+    background: &Background,
 ) {
-    let stop = stop.clone();
-    tasks.spawn(async move {
-        if let Some(Some(what)) = stop.run_until_cancelled(lost.recv()).await {
+    background.spawn(async move {
+        if let Some(what) = lost.recv().await {
             tracing::error!(what, "a required task failed: the gateway stops");
             fail.send_replace(Some(what));
         }
@@ -732,41 +739,25 @@ fn watch_losses(
 }
 
 /// Watches the owner of the desired state: no change is possible after it has ended.
-fn watch_control(
-    control: &Control,
-    fail: Arc<watch::Sender<Option<String>>>,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) {
-    let (control, stop) = (control.clone(), stop.clone());
-    tasks.spawn(async move {
-        if stop.run_until_cancelled(control.ended()).await.is_some() {
-            let reason = control.shared_status().borrow().behind.clone().map(|reason| format!(": {reason}"));
-            let reason = reason.unwrap_or_default();
-            fail.send_replace(Some(format!("the owner of the desired state has ended{reason}")));
-        }
+fn watch_control(control: &Control, fail: Arc<watch::Sender<Option<String>>>, background: &Background) {
+    let control = control.clone();
+    background.spawn(async move {
+        control.ended().await;
+        let reason = control.shared_status().borrow().behind.clone().map(|reason| format!(": {reason}"));
+        let reason = reason.unwrap_or_default();
+        fail.send_replace(Some(format!("the owner of the desired state has ended{reason}")));
     });
 }
 
 /// Logs each change in the gateway's access to the shared state. The gateway stays ready, as the current snapshot
 /// continues to work.
-fn show_shared_state(condition: Condition, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
-    let (mut status, stop) = (control.shared_status(), stop.clone());
-    let show = move |status: &SharedStatus| {
+fn show_shared_state(condition: Condition, control: &Control, background: &Background) {
+    background.follow(control.shared_status(), move |status: &SharedStatus| {
         let problems = status.problems(|moment| iso8601(moment, false));
         condition.set_ready(match problems.as_slice() {
             [] => format!("change {} of the shared state is in force", status.applied),
             problems => problems.join("; "),
         });
-    };
-    show(&status.borrow_and_update());
-    tasks.spawn(async move {
-        let work = async {
-            while status.changed().await.is_ok() {
-                show(&status.borrow_and_update());
-            }
-        };
-        stop.run_until_cancelled(work).await;
     });
 }
 
@@ -780,21 +771,6 @@ fn admin_url(address: SocketAddr, tls: bool, names: &BTreeSet<DnsName>) -> Strin
         (None, Ok(host)) if address.ip().is_unspecified() => format!("{scheme}://{host}:{}", address.port()),
         _ => format!("{scheme}://{address}"),
     }
-}
-
-/// Reports the number of listeners when it changes.
-fn show_listeners(condition: Condition, control: &Control, tasks: &TaskTracker, stop: &CancellationToken) {
-    let (mut snapshots, stop) = (control.snapshots(), stop.clone());
-    let show = move |snapshot: &Snapshot| condition.set_ready(format!("{} listeners accept", snapshot.listeners.len()));
-    show(&snapshots.borrow_and_update());
-    tasks.spawn(async move {
-        let work = async {
-            while snapshots.changed().await.is_ok() {
-                show(&snapshots.borrow_and_update());
-            }
-        };
-        stop.run_until_cancelled(work).await;
-    });
 }
 
 /// The pages of the metrics listener.
@@ -843,7 +819,7 @@ mod tests {
             answer
         };
         assert!(healthz().await.starts_with("HTTP/1.1 200"));
-        gateway.flows.panic_worker();
+        gateway.flows.data().run_on_worker(|| panic!("as asked"));
         assert_eq!(gateway.failed().await, "flow thread 0 panicked");
         let answer = healthz().await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("flow thread 0 panicked"), "{answer}");

@@ -7,21 +7,19 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::PortWatch;
 use super::front_end::OnDemandFrontEnd;
-use super::ports::PortWatch;
 use crate::api::FlowsView;
 use crate::appservices::BoundListeners;
 use crate::control::{Plane, chain};
 use crate::data::{BoundSockets, Carried, DataPlane, FlowView, OpenFlows};
-use crate::flowlog::OpenFlow;
 use crate::model::{DrainReason, FlowId, TargetId, VpceServiceId};
 use crate::plan::{AppsView, Changes, Listener, MemberRemoval, Snapshot};
 use crate::tls::TlsError;
 
 /// Applies changes to the data plane, and lists and ends its flows.
-#[derive(Debug)]
 pub(super) struct GatewayFlows {
-    data: Arc<DataPlane>,
+    data: DataPlane,
     front_end: OnDemandFrontEnd,
     /// Open addresses: those of the snapshot, and those of moved targets whose old port still accepts.
     open: Mutex<BTreeSet<SocketAddr>>,
@@ -32,7 +30,7 @@ pub(super) struct GatewayFlows {
 
 impl GatewayFlows {
     pub(super) fn new(data: DataPlane, front_end: OnDemandFrontEnd, watch: Option<PortWatch>) -> Self {
-        Self { data: Arc::new(data), front_end, open: Mutex::default(), app_listeners: Mutex::default(), watch }
+        Self { data, front_end, open: Mutex::default(), app_listeners: Mutex::default(), watch }
     }
 
     /// Sends the open ports to the watcher, if there is one.
@@ -40,61 +38,17 @@ impl GatewayFlows {
         let Some(watch) = &self.watch else { return };
         let app_listeners = self.app_listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.notify(&open.union(&app_listeners).copied().collect());
+        watch(&open.union(&app_listeners).copied().collect());
     }
 
-    pub(super) fn list(&self) -> Vec<FlowView> {
-        let mut flows = self.data.flows();
-        let mut sockets = self.front_end.websockets();
-        sockets.sort_by_key(|socket| socket.id);
-        flows.extend(sockets);
-        flows
-    }
-
-    pub(super) fn kill(&self, id: FlowId) -> bool {
-        self.data.kill(id) || self.front_end.kill(id)
+    /// The flows of MongoDB's ports.
+    pub(super) fn data(&self) -> &DataPlane {
+        &self.data
     }
 
     /// Reloads the certificates of the apps; the old ones stay if a file is invalid.
     pub(super) fn reload_certificates(&self) -> Result<(), TlsError> {
         self.front_end.reload_certificates()
-    }
-
-    pub(super) fn carried(&self) -> Carried {
-        self.data.carried()
-    }
-
-    /// The number of open flows, including WebSockets.
-    pub(super) fn open_flows(&self) -> usize {
-        self.data.open_flows() + self.front_end.websockets().len()
-    }
-
-    /// Waits until every worker has responded.
-    pub(super) async fn workers_respond(&self) {
-        self.data.workers_respond().await;
-    }
-
-    pub(super) fn publish_metrics(&self) {
-        self.data.publish_metrics();
-    }
-
-    pub(super) fn open_for_flow_log(&self) -> Vec<OpenFlow> {
-        self.data.open_for_flow_log()
-    }
-
-    pub(super) fn sample_rates(&self) {
-        self.data.sample_rates();
-    }
-
-    /// Drops the counters of removed objects.
-    pub(super) fn forget_absent(&self) {
-        self.data.forget_absent();
-    }
-
-    /// Makes a worker panic.
-    #[cfg(test)]
-    pub(super) fn panic_worker(&self) {
-        self.data.run_on_worker(|| panic!("as asked"));
     }
 
     /// Closes every listener, waits for flows to end within `grace`, and resets the rest.
@@ -118,28 +72,28 @@ impl GatewayFlows {
         // Flows of listeners that closed earlier drain with the rest.
         self.data.drain(self.data.all_open(), grace, Some(DrainReason::Shutdown)).await;
     }
-
-    /// Stops the workers.
-    pub(super) fn stop(&self) {
-        self.data.stop();
-    }
 }
 
 impl FlowsView for GatewayFlows {
     fn flows(&self) -> Vec<FlowView> {
-        self.list()
+        let mut flows = self.data.flows();
+        let mut sockets = self.front_end.websockets();
+        sockets.sort_by_key(|socket| socket.id);
+        flows.extend(sockets);
+        flows
     }
 
+    /// WebSockets included: as many as are listed.
     fn open_flows(&self) -> usize {
-        self.open_flows()
+        self.data.open_flows() + self.front_end.websockets().len()
     }
 
     fn kill(&self, id: FlowId) -> bool {
-        self.kill(id)
+        self.data.kill(id) || self.front_end.kill(id)
     }
 
     fn carried(&self) -> Carried {
-        self.carried()
+        self.data.carried()
     }
 
     fn carried_by_target(&self) -> BTreeMap<String, Carried> {

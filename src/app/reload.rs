@@ -7,9 +7,8 @@ use std::time::Duration;
 use notify::{EventKind, RecursiveMode, Watcher};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::background::Background;
 use super::plane::GatewayFlows;
 use crate::config::{self, Config, LoggingSettings};
 use crate::control::{ChangeError, Control, chain};
@@ -23,7 +22,7 @@ const QUIET_PERIOD: Duration = Duration::from_millis(200);
 const MAX_QUIET_WAIT: Duration = Duration::from_secs(1);
 
 /// Reads the config again.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Reloader {
     source: Option<Arc<Path>>,
     control: Control,
@@ -114,27 +113,17 @@ impl Reloader {
 
     /// Shows the reason of a refused reload in the readiness details. The gateway stays ready, as the current snapshot
     /// stays.
-    pub(super) fn show_problems(&self, condition: Condition, tasks: &TaskTracker, stop: &CancellationToken) {
-        let (mut problem, stop) = (self.control.last_problem(), stop.clone());
-        tasks.spawn(async move {
-            let work = async {
-                while problem.changed().await.is_ok() {
-                    match problem.borrow_and_update().as_deref() {
-                        None => condition.set_ready("the config is applied"),
-                        Some(reason) => {
-                            condition.set_ready(format!(
-                                "the last reload was refused, the former config stays in force: {reason}"
-                            ));
-                        }
-                    }
-                }
-            };
-            stop.run_until_cancelled(work).await;
+    pub(super) fn show_problems(&self, condition: Condition, background: &Background) {
+        background.follow(self.control.last_problem(), move |problem| match problem {
+            None => condition.set_ready("the config is applied"),
+            Some(reason) => {
+                condition.set_ready(format!("the last reload was refused, the former config stays in force: {reason}"));
+            }
         });
     }
 
     /// Reloads whenever the file changes. The directory is watched, as editors and Kubernetes replace the file.
-    pub(super) fn watch_file(&self, tasks: &TaskTracker, stop: &CancellationToken) {
+    pub(super) fn watch_file(&self, background: &Background) {
         let Some(source) = self.source.clone() else { return };
         let (changed, mut changes) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -158,37 +147,32 @@ impl Reloader {
                 return;
             }
         };
-        let (reloader, stop) = (self.clone(), stop.clone());
-        tasks.spawn(async move {
+        let reloader = self.clone();
+        background.spawn(async move {
             // The watcher is dropped with the task.
             let _watcher = watcher;
-            let work = async {
-                let mut seen = read(&source).await;
-                // The file may have changed between the first read and the start of the watch.
-                if !reloader.is_started_with(seen.as_deref()) {
+            let mut seen = read(&source).await;
+            // The file may have changed between the first read and the start of the watch.
+            if !reloader.is_started_with(seen.as_deref()) {
+                let _ = reloader.reload().await;
+            }
+            while changes.recv().await.is_some() {
+                let quiet =
+                    async { while timeout(QUIET_PERIOD, changes.recv()).await.is_ok_and(|more| more.is_some()) {} };
+                // If other files in the directory change all the time, as logs do, it never becomes quiet.
+                let _ = timeout(MAX_QUIET_WAIT, quiet).await;
+                let now = read(&source).await;
+                // An empty file is one that is being written: its writer has truncated it.
+                let is_cut = now.as_ref().is_some_and(|bytes| bytes.is_empty());
+                if now != seen && !is_cut {
+                    seen = now;
+                    // Control logs, counts and shows the reason of a refusal.
                     let _ = reloader.reload().await;
                 }
-                while changes.recv().await.is_some() {
-                    let quiet =
-                        async { while timeout(QUIET_PERIOD, changes.recv()).await.is_ok_and(|more| more.is_some()) {} };
-                    // If other files in the directory change all the time, as logs do, it never becomes quiet.
-                    let _ = timeout(MAX_QUIET_WAIT, quiet).await;
-                    let now = read(&source).await;
-                    // An empty file is one that is being written: its writer has truncated it.
-                    let is_cut = now.as_ref().is_some_and(|bytes| bytes.is_empty());
-                    if now != seen && !is_cut {
-                        seen = now;
-                        // Control logs, counts and shows the reason of a refusal.
-                        let _ = reloader.reload().await;
-                    }
-                }
-            };
-            stop.run_until_cancelled(work).await;
+            }
         });
     }
-}
 
-impl Reloader {
     /// Whether `bytes` are the config at the start.
     fn is_started_with(&self, bytes: Option<&[u8]>) -> bool {
         bytes

@@ -323,7 +323,7 @@ fn client_config(
         roots.add(ca.clone()).map_err(TlsError::from)?;
     }
     if let Some(path) = &options.backend_ca {
-        let pem = std::fs::read(path).map_err(|source| TlsError::Read { path: path.clone(), source })?;
+        let pem = std::fs::read(path).map_err(|source| TlsError::File { what: "read", path: path.clone(), source })?;
         let wrong =
             |reason: String| TlsError::Unfit { path: path.clone(), expected: "CA certificates in PEM form", reason };
         let mut any = false;

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::operator::{AdminOptions, list, wait};
-use super::plan::view::StringsView;
-use super::table::{Terminal, print};
-use super::{Failure, FailureKind, Output, json, planned};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::operator::{AdminOptions, cell, list, wait};
+use super::table::Terminal;
+use super::{Failure, FailureKind, planned};
 use crate::model::ClusterName;
 
 /// Print the connection strings of a running gateway's clusters, or of a config's
@@ -34,57 +36,64 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let (all, place): (Vec<StringsView>, String) = match &args.config {
+    let (all, place) = match &args.config {
         Some(config) => {
             let planned = planned::load(config, args.state.as_deref())?;
-            (planned.snapshot.strings.iter().map(StringsView::from).collect(), config.display().to_string())
+            (shown(&planned.snapshot.strings), config.display().to_string())
         }
         None => {
             let answer = wait(args.ask.client()?.get("/v1/connection-strings"))?;
-            (list(&answer, "connection_strings").iter().map(StringsView::from).collect(), "the gateway".to_owned())
+            (shown(list(&answer, "connection_strings")), "the gateway".to_owned())
         }
     };
-    let known: Vec<String> = all.iter().map(|view| view.cluster.clone()).collect();
-    let is_wanted = |name: &str| args.cluster.as_ref().is_none_or(|wanted| wanted.as_str() == name);
-    let views: Vec<StringsView> = all.into_iter().filter(|view| is_wanted(&view.cluster)).collect();
-    if let (Some(wanted), true) = (&args.cluster, views.is_empty()) {
+    let known: Vec<String> = all.iter().map(|strings| cell(&strings["cluster"])).collect();
+    let is_wanted = |strings: &Value| args.cluster.as_ref().is_none_or(|wanted| strings["cluster"] == wanted.as_str());
+    let wanted: Vec<Value> = all.into_iter().filter(is_wanted).collect();
+    if let (Some(name), true) = (&args.cluster, wanted.is_empty()) {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        return Err(Failure::new(FailureKind::Failed, format!("{place} has no cluster `{wanted}`; there is {known}")));
+        return Err(Failure::new(FailureKind::Failed, format!("{place} has no cluster `{name}`; there is {known}")));
     }
-    match args.ask.output {
-        Output::Json => print(&json(&views)?)?,
-        Output::Table => print(&as_text(&views, Terminal::of_stdout()))?,
+    args.ask.print_answer(&json!(wanted), &as_text(&wanted, Terminal::of_stdout()))
+}
+
+/// The connection strings in the format for scripts: that of `/v1`, except that endpoints are objects, not pairs.
+pub(super) fn shown(all: &[impl Serialize]) -> Vec<Value> {
+    let mut all: Vec<Value> = all.iter().map(|strings| json!(strings)).collect();
+    for private in all.iter_mut().filter_map(|strings| strings["private"].as_array_mut()).flatten() {
+        private.as_object_mut().map(|private| private.remove("slug"));
+        for endpoint in private["endpoints"].as_array_mut().into_iter().flatten() {
+            *endpoint = json!({ "endpoint_id": endpoint[0], "region": endpoint[1] });
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    all
 }
 
 /// Every string in full on its own line.
-pub(super) fn as_text(views: &[StringsView], terminal: Terminal) -> String {
+pub(super) fn as_text(all: &[Value], terminal: Terminal) -> String {
     let mut text = String::new();
-    for view in views {
-        text.push_str(&format!("  {}\n", terminal.bold(&view.cluster)));
-        for (index, private) in view.private.iter().enumerate() {
-            let through: Vec<&str> = private.endpoints.iter().map(|of| of.endpoint_id.as_str()).collect();
-            let number = if view.private.len() > 1 { format!(" {}", index + 1) } else { String::new() };
+    for strings in all {
+        text.push_str(&format!("  {}\n", terminal.bold(&cell(&strings["cluster"]))));
+        let private = list(strings, "private");
+        for (index, of) in private.iter().enumerate() {
+            let through: Vec<_> = list(of, "endpoints").iter().map(|endpoint| cell(&endpoint["endpoint_id"])).collect();
+            let number = if private.len() > 1 { format!(" {}", index + 1) } else { String::new() };
             text.push_str(&format!("    private{number}, through {}\n", through.join(" and ")));
-            let optimized = &private.srv_shard_optimized_connection_string;
-            if optimized.as_ref().is_none_or(|optimized| *optimized != private.srv_connection_string) {
-                text.push_str(&format!("      {}\n", private.srv_connection_string));
-            }
-            for string in optimized.iter().chain([&private.connection_string]) {
-                text.push_str(&format!("      {string}\n"));
-            }
+            let names = ["srv_connection_string", "srv_shard_optimized_connection_string", "connection_string"];
+            let mut lines: Vec<&str> = names.iter().filter_map(|name| of[name].as_str()).collect();
+            // With optimized strings both may be the same.
+            lines.dedup();
+            lines.iter().for_each(|string| text.push_str(&format!("      {string}\n")));
         }
-        if let Some(reason) = &view.unavailable {
+        if let Some(reason) = strings["unavailable"].as_str() {
             text.push_str(&format!("    private: {}\n", terminal.dim(reason)));
         }
-        if !view.is_public {
+        if strings["is_public"] != true {
             text.push_str(&format!("    standard: {}\n", terminal.dim("no node has a public address")));
             continue;
         }
         text.push_str("    standard\n");
-        for string in [&view.standard_srv, &view.standard] {
-            text.push_str(&format!("      {string}\n"));
+        for string in [&strings["standard_srv"], &strings["standard"]] {
+            text.push_str(&format!("      {}\n", cell(string)));
         }
     }
     text

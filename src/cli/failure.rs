@@ -90,6 +90,19 @@ impl From<PlanErrors> for Failure {
     }
 }
 
+/// Converts errors that always have the same kind.
+macro_rules! always {
+    ($($error:ty: $kind:ident),*) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::of(FailureKind::$kind, &error)
+            }
+        }
+    )*};
+}
+
+always!(BindError: Unavailable, StandinError: Unavailable, TlsError: Unavailable, LogError: Config, io::Error: System);
+
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         let kind = match error {
@@ -121,15 +134,7 @@ impl From<ChangeError> for Failure {
             ChangeError::Save(error) => return error.into(),
             ChangeError::Plan(_) | ChangeError::Config(_) => FailureKind::Config,
             ChangeError::Bind(_) | ChangeError::Stopping => FailureKind::Unavailable,
-            ChangeError::Edit(_)
-            | ChangeError::NoSuchTarget { .. }
-            | ChangeError::AmbiguousTarget { .. }
-            | ChangeError::NoSuchFault { .. }
-            | ChangeError::BadFault { .. }
-            | ChangeError::NoSuchZone { .. }
-            | ChangeError::NoSuchGateway { .. }
-            | ChangeError::GatewayLives { .. }
-            | ChangeError::ShiftedAlready { .. } => FailureKind::Failed,
+            _ => FailureKind::Failed,
         };
         Self::of(kind, &error)
     }
@@ -146,43 +151,15 @@ impl From<DnsError> for Failure {
     }
 }
 
-impl From<BindError> for Failure {
-    fn from(error: BindError) -> Self {
-        Self::of(FailureKind::Unavailable, &error)
-    }
-}
-
 impl From<LabError> for Failure {
     fn from(error: LabError) -> Self {
         let kind = match error {
             LabError::Config(_) | LabError::Unsuited { .. } | LabError::AddressTwice(_) => FailureKind::Config,
             LabError::Forbidden { .. } | LabError::System { .. } | LabError::Netlink { .. } => FailureKind::System,
             LabError::AlreadyUp { .. } | LabError::File { .. } => FailureKind::Unavailable,
-            LabError::NotUp { .. }
-            | LabError::Unseen { .. }
-            | LabError::Inside { .. }
-            | LabError::NoAdmin
-            | LabError::NoHost { .. }
-            | LabError::BadName(_)
-            | LabError::NoZone { .. }
-            | LabError::Threads(_)
-            | LabError::Build(_)
-            | LabError::NoInterface { .. }
-            | LabError::Command { .. } => FailureKind::Failed,
+            _ => FailureKind::Failed,
         };
         Self::of(kind, &error)
-    }
-}
-
-impl From<StandinError> for Failure {
-    fn from(error: StandinError) -> Self {
-        Self::of(FailureKind::Unavailable, &error)
-    }
-}
-
-impl From<TlsError> for Failure {
-    fn from(error: TlsError) -> Self {
-        Self::of(FailureKind::Unavailable, &error)
     }
 }
 
@@ -197,17 +174,5 @@ impl From<StartError> for Failure {
             StartError::FlowLog(_) => Self::of(FailureKind::Unavailable, &error),
             StartError::Threads(_) => Self::of(FailureKind::System, &error),
         }
-    }
-}
-
-impl From<LogError> for Failure {
-    fn from(error: LogError) -> Self {
-        Self::of(FailureKind::Config, &error)
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::of(FailureKind::System, &error)
     }
 }

@@ -9,7 +9,6 @@ mod connection_strings;
 mod dns;
 mod failure;
 mod init;
-mod lab;
 mod man;
 mod operator;
 mod plan;
@@ -89,19 +88,26 @@ enum Command {
     Check(check::Args),
     Plan(plan::Args),
     ConnectionStrings(connection_strings::Args),
-    Dns(dns::Args),
+    #[command(subcommand)]
+    Dns(dns::Command),
     Status(operator::status::Args),
     Events(operator::events::Args),
     Targets(operator::targets::Args),
-    Target(operator::target::Args),
+    #[command(subcommand)]
+    Target(operator::target::Command),
     Endpoints(operator::endpoints::Args),
     Flows(operator::flows::Args),
-    Fault(operator::fault::Args),
-    Zone(operator::zone::Args),
-    Gateways(operator::gateways::Args),
-    Standin(operator::standin::Args),
+    #[command(subcommand)]
+    Fault(operator::fault::Command),
+    #[command(subcommand)]
+    Zone(operator::zone::Command),
+    #[command(subcommand)]
+    Gateways(operator::gateways::Command),
+    #[command(subcommand)]
+    Standin(operator::standin::Command),
     Limits(operator::limits::Args),
-    App(operator::app::Args),
+    #[command(subcommand)]
+    App(operator::app::Command),
     LogLevel(operator::log_level::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -162,25 +168,26 @@ impl Cli {
     pub fn run(self, logs: LogHandle) -> Result<ExitCode, Failure> {
         match self.command {
             Command::Quickstart(args) => quickstart::run(&args, logs),
-            Command::Lab(command) => lab::run(command),
+            // It enters namespaces while the process has one thread.
+            Command::Lab(command) => Ok(command.run()?),
             Command::Serve(args) => serve::run(args, logs),
             Command::Init(args) => init::run(args),
             Command::Check(args) => check::run(&args),
             Command::Plan(args) => plan::run(&args),
             Command::ConnectionStrings(args) => connection_strings::run(&args),
-            Command::Dns(args) => dns::run(&args),
+            Command::Dns(command) => dns::run(&command),
             Command::Status(args) => operator::status::run(&args),
             Command::Events(args) => operator::events::run(&args),
             Command::Targets(args) => operator::targets::run(&args),
-            Command::Target(args) => operator::target::run(&args),
+            Command::Target(command) => operator::target::run(&command),
             Command::Endpoints(args) => operator::endpoints::run(&args),
             Command::Flows(args) => operator::flows::run(&args),
-            Command::Fault(args) => operator::fault::run(args),
-            Command::Zone(args) => operator::zone::run(&args),
-            Command::Gateways(args) => operator::gateways::run(&args),
-            Command::Standin(args) => operator::standin::run(&args),
+            Command::Fault(command) => operator::fault::run(command),
+            Command::Zone(command) => operator::zone::run(&command),
+            Command::Gateways(command) => operator::gateways::run(&command),
+            Command::Standin(command) => operator::standin::run(&command),
             Command::Limits(args) => operator::limits::run(&args),
-            Command::App(args) => operator::app::run(&args),
+            Command::App(command) => operator::app::run(&command),
             Command::LogLevel(args) => operator::log_level::run(&args),
             Command::Completions(args) => completions::run(&args),
             Command::Man(args) => man::run(&args),

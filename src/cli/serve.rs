@@ -1,14 +1,13 @@
 //! `plgw serve`: the daemon.
 
 use std::path::PathBuf;
-use std::pin::pin;
 use std::process::ExitCode;
 
 use super::{Failure, FailureKind, PortChoice, planned, runtime};
 use crate::app::{Gateway, GatewayOptions, StartError};
 use crate::config;
 use crate::control::ChangeError;
-use crate::lifecycle::{ServiceManager, SignalEvent, Signals};
+use crate::lifecycle::{ServiceManager, Signals};
 use crate::telemetry::LogHandle;
 
 /// Run the gateway that a config file describes
@@ -48,10 +47,10 @@ pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
             other => other.into(),
         })?;
         drop(positions);
-        let failed = wait(&gateway, &mut signals).await;
+        let failed = gateway.until_stopped(&mut signals).await;
         let carried = tokio::select! {
             carried = gateway.stop() => carried,
-            () = stop_now(&mut signals) => return Err(Failure::new(FailureKind::Failed, "told to stop twice: flows were cut")),
+            () = signals.stop_now() => return Err(Failure::new(FailureKind::Failed, "told to stop twice: flows were cut")),
         };
         tracing::info!(
             flows = carried.flows,
@@ -65,44 +64,4 @@ pub(super) fn run(args: Args, logs: LogHandle) -> Result<ExitCode, Failure> {
             Some(what) => Err(Failure::new(FailureKind::Unavailable, what)),
         }
     })
-}
-
-/// Runs until it is stopped, or until an essential part has failed; returns that part's name.
-async fn wait(gateway: &Gateway, signals: &mut Signals) -> Option<String> {
-    loop {
-        tokio::select! {
-            what = gateway.failed() => return Some(what),
-            event = signals.next() => match event {
-                SignalEvent::Stop | SignalEvent::StopNow => return None,
-                // The result is logged, counted, and shown at `/readyz`.
-                SignalEvent::Reload => {
-                    if !reload(gateway, signals).await {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Reloads, and once more if a reload was requested meanwhile. False when a stop was requested, which ends the wait.
-async fn reload(gateway: &Gateway, signals: &mut Signals) -> bool {
-    let mut again = true;
-    while std::mem::take(&mut again) {
-        let mut reload = pin!(gateway.reload());
-        loop {
-            tokio::select! {
-                _ = &mut reload => break,
-                event = signals.next() => match event {
-                    SignalEvent::Stop | SignalEvent::StopNow => return false,
-                    SignalEvent::Reload => again = true,
-                }
-            }
-        }
-    }
-    true
-}
-
-async fn stop_now(signals: &mut Signals) {
-    while signals.next().await != SignalEvent::StopNow {}
 }

@@ -12,14 +12,17 @@ use crate::model::{DnsName, VpcId};
 use crate::plan::{DnsView, RecordSets};
 
 /// The format of an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+// `plgw dns export --help` shows the texts of the variants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ExportFormat {
-    /// Zone files (RFC 1035 §5), as BIND, NSD, Knot and CoreDNS load them.
+    /// Zone files, as BIND, NSD, Knot and CoreDNS load them
+    // RFC 1035 §5.
     Bind,
-    /// Change batches for `aws route53 change-resource-record-sets --change-batch`.
+    /// Change batches for `aws route53 change-resource-record-sets`
     Route53,
-    /// Lines for `/etc/hosts`: names with an address, each with its first one. The file has no SRV and TXT, so only
-    /// standard connection strings work with it.
+    /// Lines for /etc/hosts
+    // Names with an address, each with its first one. The file has no SRV and TXT, so only standard connection strings work
+    // with it.
     Hosts,
 }
 

@@ -11,7 +11,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -19,6 +18,7 @@ use super::error::IoContext;
 use super::record::LabRecord;
 use super::{Host, LabError};
 use crate::api::client::AdminAddress;
+use crate::api::random_hex;
 use crate::config::AdminTls;
 use crate::files;
 
@@ -65,7 +65,7 @@ pub(super) struct AdminCredentials {
 impl AdminCredentials {
     /// Generates credentials, and saves them in `dir`, readable by their owner only.
     pub(super) fn make(dir: &Path) -> Result<Self, LabError> {
-        let made = Self { public_key: random::<8>()?, private_key: random::<32>()?, token: random::<32>()? };
+        let made = Self { public_key: random_hex(8), private_key: random_hex(32), token: random_hex(32) };
         let path = dir.join(FILE);
         let text = serde_json::to_vec(&made).expect("texts are JSON");
         files::create(&path, files::PRIVATE, &text).map_err(|source| LabError::File { what: "write", path, source })?;
@@ -85,14 +85,6 @@ impl AdminCredentials {
         let pairs = [(TOKEN, &self.token), (PUBLIC_KEY, &self.public_key), (PRIVATE_KEY, &self.private_key)];
         pairs.map(|(name, value)| (name, value.clone())).into()
     }
-}
-
-/// `N` random bytes in hex.
-fn random<const N: usize>() -> Result<String, LabError> {
-    let mut bytes = [0; N];
-    let filled = SystemRandom::new().fill(&mut bytes).map_err(|_| std::io::Error::other("no random bytes"));
-    filled.context("make credentials")?;
-    Ok(hex::encode(bytes))
 }
 
 /// The environment of a process at `host` for using the admin API of `lab` in `dir`.

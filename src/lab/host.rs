@@ -34,21 +34,6 @@ pub enum Host {
 }
 
 impl Host {
-    /// Every host.
-    pub const ALL: [Self; 11] = [
-        Self::Vpc,
-        Self::VpcB,
-        Self::Peer,
-        Self::Onprem,
-        Self::Azure,
-        Self::Google,
-        Self::Internet,
-        Self::InternetB,
-        Self::Service,
-        Self::Gateway,
-        Self::Router,
-    ];
-
     /// Its name on the command line. Short enough to name an interface too.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -80,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_command_line_the_record_and_the_interface_call_a_place_the_same() {
-        for host in Host::ALL {
+        for host in Host::value_variants() {
             let value = host.to_possible_value().expect("no host is skipped");
             assert_eq!(value.get_name(), host.name());
             assert_eq!(serde_json::to_value(host).expect("a name"), host.name());

@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use crate::config::CLOUDS;
 
 pub use admin::AdminApi;
-pub use command::{Console, Cut, Down, Forward, Hold, LabCommand, LabName, List, ProcessOf, Run, Shell, Status, Up};
+pub use command::{LabCommand, LabName, ListFormat, OfZone};
 pub use error::LabError;
 pub use host::Host;
 pub use process::Process;

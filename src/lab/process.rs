@@ -1,6 +1,7 @@
 //! The essential processes of a lab, each on its own host.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 
@@ -93,7 +94,7 @@ fn packet_filter(desired: &Desired) -> Option<PortWatch> {
     let addresses = desired.endpoints.values().flat_map(|endpoint| &endpoint.addresses);
     let filter = PacketFilter::build(addresses.map(|address| address.ip));
     match filter {
-        Ok(filter) => Some(PortWatch::new(move |open| {
+        Ok(filter) => Some(Arc::new(move |open| {
             if let Err(error) = filter.open(open) {
                 tracing::error!(%error, "lab: failed to update the ports of the packet filter");
             }

@@ -106,33 +106,30 @@ type StandInResult = Result<Vec<StandInMember>, StandInRefusal>;
 async fn answer(mut stream: UnixStream, control: StandInControl) -> std::io::Result<()> {
     let mut command = Vec::new();
     stream.read_to_end(&mut command).await?;
-    let answer: StandInResult = control.run(serde_json::from_slice(&command)?).await;
+    let answer: StandInResult = control(serde_json::from_slice(&command)?).await;
     stream.write_all(&serde_json::to_vec(&answer)?).await
 }
 
 /// The channel for the operator's commands to the stand-ins of this process' lab; `None` if it has none.
 pub(super) fn control() -> Option<StandInControl> {
     // They are started before the gateway.
-    Path::new(SOCKET).exists().then(|| {
-        StandInControl::new(|command| {
-            Box::pin(async move {
-                let failed = |error: std::io::Error| {
-                    let message =
-                        format!("the lab's stand-ins do not answer: {error}; `plgw lab status` says whether they run");
-                    StandInRefusal::Unavailable(message)
-                };
-                let answer = timeout(COMMAND_TIMEOUT, ask(&command)).await;
-                answer.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).map_err(failed)?
-            })
-        })
-    })
+    Path::new(SOCKET).exists().then(|| -> StandInControl { Arc::new(|command| Box::pin(ask(command))) })
 }
 
-async fn ask(command: &StandInCommand) -> std::io::Result<StandInResult> {
-    let mut stream = UnixStream::connect(SOCKET).await?;
-    stream.write_all(&serde_json::to_vec(command)?).await?;
-    stream.shutdown().await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(serde_json::from_slice(&answer)?)
+/// Runs the command in the process of the stand-ins.
+async fn ask(command: StandInCommand) -> StandInResult {
+    let asked = async {
+        let mut stream = UnixStream::connect(SOCKET).await?;
+        stream.write_all(&serde_json::to_vec(&command)?).await?;
+        stream.shutdown().await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok(serde_json::from_slice(&answer)?)
+    };
+    let asked: std::io::Result<StandInResult> =
+        timeout(COMMAND_TIMEOUT, asked).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+    asked.unwrap_or_else(|error| {
+        let message = format!("the lab's stand-ins do not answer: {error}; `plgw lab status` says whether they run");
+        Err(StandInRefusal::Unavailable(message))
+    })
 }

@@ -64,6 +64,11 @@ impl Signals {
             SignalEvent::Stop
         }
     }
+
+    /// Waits until a stop was requested twice.
+    pub async fn stop_now(&mut self) {
+        while self.next().await != SignalEvent::StopNow {}
+    }
 }
 
 #[cfg(test)]

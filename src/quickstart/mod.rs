@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 pub use self::check::Check;
 use self::check::CheckContext;
 pub use self::scenario::{NetworkShift, scenario};
-use self::standins::Follower;
 pub use self::standins::{RunningStandIns, StandInTraffic};
 pub use self::taken::AddressesInUse;
 use crate::app::{Gateway, GatewayOptions, StartError, open_store};
@@ -173,7 +173,8 @@ pub struct Quickstart {
     gateway: Gateway,
     standins: RunningStandIns,
     ca: LabCa,
-    _follower: Follower,
+    /// Keeps the members' names up to date.
+    _follower: AbortOnDropHandle<()>,
 }
 
 /// The traffic of the quickstart.

@@ -15,7 +15,7 @@ use super::horizons::{horizons, listed, private_hosts, strings_of};
 use crate::api::StandInControl;
 use crate::model::{App, Cluster, ClusterKind, Desired, DnsName, Node, StandInCommand, StandInMember, StandInRefusal};
 use crate::plan::Snapshot;
-use crate::standin::app::{AppBackend, AppCounts, AppLocation, AppSpec, KnownApps};
+use crate::standin::app::{AppBackend, AppCounts, AppLocation, KnownApps};
 use crate::standin::mongo::{
     Horizons, Mongos, MongosAddresses, MongosSpec, ReplicaSet, ReplicaSetSpec, StandInCounts, Timing,
 };
@@ -54,12 +54,6 @@ pub enum StandInTraffic {
 /// The stand-in sets, each with its cluster.
 #[derive(Debug, Clone)]
 struct Sets(Arc<[(Cluster, Arc<ReplicaSet>)]>);
-
-/// Updates the members' names in the stand-ins until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Follower {
-    _task: AbortOnDropHandle<()>,
-}
 
 impl RunningStandIns {
     /// Starts one for every cluster and app of `desired`. `planned` is the snapshot that the gateway will start with;
@@ -104,20 +98,19 @@ impl RunningStandIns {
         for app in &desired.apps {
             let Some(address) = backend_address(app) else { continue };
             let known = KnownApps::from([(app.id.clone(), location(app))]);
-            // Apps do not change while the quickstart runs.
-            let spec = AppSpec { address, tls: None, apps: watch::channel(known).1 };
-            apps.push((app.id.to_string(), AppBackend::start(spec).await?));
+            apps.push((app.id.to_string(), AppBackend::start(address, known).await?));
         }
         Ok(Self { clusters, apps, horizons: senders })
     }
 
     /// Keeps the members' names in sync with the latest snapshot, also after a port move. A member that a fault makes
-    /// unreachable, or for whose node `is_lost` returns true (called at each snapshot), is isolated from the others.
+    /// unreachable, or for whose node `is_lost` returns true (called at each snapshot), is isolated from the others. Stops
+    /// when the handle is dropped.
     pub(crate) fn follow(
         &mut self,
         mut snapshots: watch::Receiver<Arc<Snapshot>>,
         is_lost: impl Fn(&Node) -> bool + Send + 'static,
-    ) -> Follower {
+    ) -> AbortOnDropHandle<()> {
         let senders = std::mem::take(&mut self.horizons);
         let sets = self.sets();
         let take = move |snapshot: &Snapshot| {
@@ -132,13 +125,12 @@ impl RunningStandIns {
             sets.isolate(|node| node.address.fixed().is_some_and(|at| is_faulted(snapshot, at)) || is_lost(node));
         };
         take(&snapshots.borrow_and_update());
-        let task = tokio::spawn(async move {
+        AbortOnDropHandle::new(tokio::spawn(async move {
             while snapshots.changed().await.is_ok() {
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
                 take(&snapshot);
             }
-        });
-        Follower { _task: AbortOnDropHandle::new(task) }
+        }))
     }
 
     fn sets(&self) -> Sets {
@@ -167,7 +159,7 @@ impl RunningStandIns {
     /// A handle for commands, which works while the sets run.
     pub(crate) fn control(&self) -> StandInControl {
         let sets = self.sets();
-        StandInControl::new(move |command| {
+        Arc::new(move |command| {
             let sets = sets.clone();
             Box::pin(async move { sets.run(command).await })
         })

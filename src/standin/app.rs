@@ -1,13 +1,12 @@
 //! An App Services backend: echoes requests and WebSockets, and answers the `location` call of device SDKs.
 //!
-//! HTTP/1.1 and HTTP/2, plain (h2c with prior knowledge) or over TLS. SDKs make the `location` call first
+//! HTTP/1.1 and HTTP/2 (h2c with prior knowledge). SDKs make the `location` call first
 //! (`realm-core`, `app.cpp`); the response for an unknown app is App Services'.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,13 +19,9 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::ServerConfig;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -35,19 +30,8 @@ use super::server::Server;
 use super::{NAME, StandinError};
 use crate::model::AppId;
 
-/// Time limit for the TLS handshake, and for the head of a request.
+/// Time limit for the head of a request.
 const GREETING_LIMIT: Duration = Duration::from_secs(30);
-
-/// The configuration of a stand-in App Services backend.
-#[derive(Debug, Clone)]
-pub struct AppSpec {
-    /// Where it listens; port 0: any free one.
-    pub address: SocketAddr,
-    /// The TLS configuration (ALPN `h2` and `http/1.1`); `None`: plain HTTP.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// The apps, with their responses to the `location` call.
-    pub apps: watch::Receiver<KnownApps>,
-}
 
 /// Apps by their client app id.
 pub type KnownApps = BTreeMap<AppId, AppLocation>;
@@ -84,16 +68,16 @@ pub struct AppBackend {
 }
 
 impl AppBackend {
-    /// Binds its address and starts serving.
+    /// Serves `apps` at `address` (port 0: any free one), with their responses to the `location` call.
     ///
     /// # Errors
     ///
     /// [`StandinError::Bind`] when the address is not available.
-    pub async fn start(spec: AppSpec) -> Result<Self, StandinError> {
-        let shared = Arc::new(AppState { apps: spec.apps, counters: AppCounters::default() });
-        let (serving, tls) = (shared.clone(), spec.tls);
-        let serve = move |stream, peer| serve(serving.clone(), tls.clone(), stream, peer);
-        Ok(Self { server: Server::start("app backend", spec.address, serve).await?, shared })
+    pub async fn start(address: SocketAddr, apps: KnownApps) -> Result<Self, StandinError> {
+        let shared = Arc::new(AppState { apps, counts: Mutex::default() });
+        let serving = shared.clone();
+        let serve = move |stream, peer| serve(serving.clone(), stream, peer);
+        Ok(Self { server: Server::start("app backend", address, serve).await?, shared })
     }
 
     /// Where it listens.
@@ -105,13 +89,7 @@ impl AppBackend {
     /// The counts since the start.
     #[must_use]
     pub fn carried(&self) -> AppCounts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counters = &self.shared.counters;
-        AppCounts {
-            requests: read(&counters.requests),
-            websockets: read(&counters.websockets),
-            messages: read(&counters.messages),
-        }
+        *self.shared.counts()
     }
 
     /// Stops it, and waits until all connections are closed.
@@ -122,35 +100,20 @@ impl AppBackend {
 
 #[derive(Debug)]
 struct AppState {
-    apps: watch::Receiver<KnownApps>,
-    counters: AppCounters,
+    apps: KnownApps,
+    counts: Mutex<AppCounts>,
 }
 
-#[derive(Debug, Default)]
-struct AppCounters {
-    requests: AtomicU64,
-    websockets: AtomicU64,
-    messages: AtomicU64,
+impl AppState {
+    fn counts(&self) -> MutexGuard<'_, AppCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 type AppReply = Response<Full<Bytes>>;
 
-/// Serves one connection to its end, plain or encrypted.
-async fn serve(shared: Arc<AppState>, tls: Option<Arc<ServerConfig>>, stream: TcpStream, peer: SocketAddr) {
-    match tls {
-        None => serve_http(&shared, stream, peer).await,
-        Some(config) => match timeout(GREETING_LIMIT, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => serve_http(&shared, stream, peer).await,
-            Ok(Err(error)) => tracing::debug!(%peer, %error, "stand-in closed a connection: the TLS handshake failed"),
-            Err(_) => tracing::debug!(%peer, "stand-in closed a connection: the TLS handshake timed out"),
-        },
-    }
-}
-
-async fn serve_http<S>(shared: &Arc<AppState>, stream: S, peer: SocketAddr)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+/// Serves one connection to its end.
+async fn serve(shared: Arc<AppState>, stream: TcpStream, peer: SocketAddr) {
     // An upgraded connection continues in this task, so that it ends with the others when the stand-in stops.
     let upgraded = Arc::new(Mutex::new(None::<OnUpgrade>));
     let service = service_fn(|request| answer(shared.clone(), upgraded.clone(), peer, request));
@@ -164,7 +127,7 @@ where
         && let Ok(stream) = upgrade.await
     {
         let stream = WebSocketStream::from_raw_socket(TokioIo::new(stream), Role::Server, None).await;
-        echo_messages(&shared.counters, stream).await;
+        echo_messages(&shared, stream).await;
     }
 }
 
@@ -174,12 +137,11 @@ async fn answer(
     peer: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<AppReply, Infallible> {
-    shared.counters.requests.fetch_add(1, Ordering::Relaxed);
+    shared.counts().requests += 1;
     let path = request.uri().path().to_owned();
     let client_call = path.strip_prefix("/api/client/v2.0/app/").map(|rest| rest.split_once('/').unwrap_or((rest, "")));
     if let Some((id, call)) = client_call {
-        let known = id.parse::<AppId>().ok().and_then(|id| shared.apps.borrow().get(&id).cloned());
-        let Some(location) = known else {
+        let Some(location) = id.parse::<AppId>().ok().and_then(|id| shared.apps.get(&id)) else {
             let error = json!({ "error": format!("cannot find app using Client App ID '{id}'") });
             return Ok(reply(StatusCode::NOT_FOUND, &error));
         };
@@ -191,7 +153,7 @@ async fn answer(
         let response = open_websocket(request.headers());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             *upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(hyper::upgrade::on(&mut request));
-            shared.counters.websockets.fetch_add(1, Ordering::Relaxed);
+            shared.counts().websockets += 1;
         }
         return Ok(response);
     }
@@ -233,14 +195,14 @@ async fn echo(peer: SocketAddr, mut request: Request<Incoming>) -> AppReply {
     reply(StatusCode::OK, &seen)
 }
 
-async fn echo_messages<S: AsyncRead + AsyncWrite + Unpin>(counters: &AppCounters, mut stream: WebSocketStream<S>) {
+async fn echo_messages<S: AsyncRead + AsyncWrite + Unpin>(shared: &AppState, mut stream: WebSocketStream<S>) {
     // Reading the stream also answers pings and confirms a close.
     while let Some(Ok(message)) = stream.next().await {
         if message.is_text() || message.is_binary() {
             if stream.send(message).await.is_err() {
                 return;
             }
-            counters.messages.fetch_add(1, Ordering::Relaxed);
+            shared.counts().messages += 1;
         }
     }
 }
@@ -292,12 +254,10 @@ fn with(mut response: AppReply, name: header::HeaderName, value: &str) -> AppRep
 #[cfg(test)]
 mod tests {
     use hyper::client::conn::{http1, http2};
-    use rustls::pki_types::ServerName;
     use tokio_tungstenite::client_async;
     use tokio_tungstenite::tungstenite::{Error, Message, client::IntoClientRequest};
 
     use super::*;
-    use crate::tls::{LabCa, identity};
 
     const ID: &str = "myapp-abcde";
 
@@ -310,10 +270,9 @@ mod tests {
         }
     }
 
-    async fn backend(tls: Option<Arc<ServerConfig>>) -> (AppBackend, watch::Sender<KnownApps>) {
-        let (sender, apps) = watch::channel(KnownApps::from([(ID.parse().unwrap(), location())]));
-        let address = "127.0.0.1:0".parse().unwrap();
-        (AppBackend::start(AppSpec { address, tls, apps }).await.expect("a backend"), sender)
+    async fn backend() -> AppBackend {
+        let apps = KnownApps::from([(ID.parse().unwrap(), location())]);
+        AppBackend::start("127.0.0.1:0".parse().unwrap(), apps).await.expect("a backend")
     }
 
     async fn body(response: Response<Incoming>) -> (StatusCode, Value) {
@@ -335,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_comes_back_as_it_arrived() {
-        let (app, _apps) = backend(None).await;
+        let app = backend().await;
         let path = format!("/api/client/v2.0/app/{ID}/functions/call?x=1");
         let request = Request::post(&path).header("host", "h").header("x-tag", "a").header("x-tag", "b");
         let (status, seen) = ask(&app, request.body(Full::from(vec![b'x'; 100_000])).unwrap()).await;
@@ -350,18 +309,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_location_call_has_the_current_host_names() {
-        let (app, apps) = backend(None).await;
+    async fn the_location_call_has_the_host_names() {
+        let app = backend().await;
         let path = format!("/api/client/v2.0/app/{ID}/location");
         assert_eq!(ask(&app, get(&path)).await, (StatusCode::OK, json!(location())));
-        let moved = AppLocation { location: "IE".into(), ..location() };
-        apps.send_replace(KnownApps::from([(ID.parse().unwrap(), moved)]));
-        assert_eq!(ask(&app, get(&path)).await.1["location"], "IE");
     }
 
     #[tokio::test]
     async fn an_unknown_app_is_not_found_by_its_id() {
-        let (app, _apps) = backend(None).await;
+        let app = backend().await;
         for id in ["other-abcde", "nonsense"] {
             let (status, body) = ask(&app, get(&format!("/api/client/v2.0/app/{id}/location"))).await;
             assert_eq!(status, StatusCode::NOT_FOUND);
@@ -371,7 +327,7 @@ mod tests {
 
     #[tokio::test]
     async fn http_2_is_served_with_prior_knowledge() {
-        let (app, _apps) = backend(None).await;
+        let app = backend().await;
         let stream = TcpStream::connect(app.address()).await.expect("a connection");
         let (mut sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
@@ -384,14 +340,8 @@ mod tests {
 
     #[tokio::test]
     async fn sync_messages_come_back_until_the_client_closes() {
-        let dir = tempfile::TempDir::new().unwrap();
-        let ca = LabCa::open_or_create(dir.path()).expect("a CA");
-        let leaf = ca.issue(&["ws.us-east-1.aws.services.cloud.mongodb.com".parse().unwrap()], &[]).expect("a leaf");
-        let (app, _apps) = backend(Some(leaf.server_config(&[b"h2", b"http/1.1"]).expect("a configuration"))).await;
-        let client = identity::client_config(ca.certificate(), &[b"http/1.1"]).expect("a configuration");
+        let app = backend().await;
         let stream = TcpStream::connect(app.address()).await.expect("a connection");
-        let name = ServerName::try_from("ws.us-east-1.aws.services.cloud.mongodb.com").unwrap();
-        let stream = tokio_rustls::TlsConnector::from(client).connect(name, stream).await.expect("TLS");
         let url = format!("ws://ws.us-east-1.aws.services.cloud.mongodb.com/api/client/v2.0/app/{ID}/realm-sync");
         let mut request = url.into_client_request().unwrap();
         let offered = HeaderValue::from_static("com.mongodb.realm-query-sync#14, com.mongodb.realm-query-sync#13");
@@ -412,7 +362,7 @@ mod tests {
 
     #[tokio::test]
     async fn upgrades_that_cannot_be_are_refused() {
-        let (app, _apps) = backend(None).await;
+        let app = backend().await;
         let upgrade = |path: &str, version: &str| {
             let request = get(path).into_parts().0;
             let mut request = Request::from_parts(request, Full::default());
@@ -434,7 +384,7 @@ mod tests {
 
     #[tokio::test]
     async fn stopping_ends_open_websockets() {
-        let (app, _apps) = backend(None).await;
+        let app = backend().await;
         let stream = TcpStream::connect(app.address()).await.expect("a connection");
         let (mut socket, _) = client_async("ws://h/anywhere", stream).await.expect("a WebSocket");
         socket.send(Message::text("x")).await.expect("sent");

@@ -15,17 +15,11 @@ pub enum TlsError {
         /// Why.
         source: io::Error,
     },
-    /// A file cannot be read.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// A file cannot be written.
-    #[error("cannot write {}", path.display())]
-    Write {
+    /// A file cannot be read or written.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// `read` or `write`.
+        what: &'static str,
         /// Which.
         path: PathBuf,
         /// Why.

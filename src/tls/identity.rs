@@ -44,7 +44,9 @@ impl Identity {
     /// [`TlsError`] when a file cannot be read or has unexpected content, or when the key does not match the
     /// certificate.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let text = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
+        let text = |path: &Path| {
+            std::fs::read(path).map_err(|source| TlsError::File { what: "read", path: path.to_owned(), source })
+        };
         let wrong = |path: &Path, expected, reason: String| TlsError::Unfit { path: path.to_owned(), expected, reason };
         let pem = text(certificate)?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
@@ -52,7 +54,8 @@ impl Identity {
         if chain.is_empty() {
             return Err(wrong(certificate, CHAIN, "it contains none".to_owned()));
         }
-        let key_pem = files::read_private(key).map_err(|source| TlsError::Read { path: key.to_owned(), source })?;
+        let key_pem =
+            files::read_private(key).map_err(|source| TlsError::File { what: "read", path: key.to_owned(), source })?;
         let private = PrivateKeyDer::from_pem_slice(&key_pem)
             .map_err(|error| wrong(key, "private key in PEM form", error.to_string()))?;
         let both = [pem.as_slice(), b"\n", key_pem.as_slice()].concat();

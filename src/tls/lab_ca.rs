@@ -57,7 +57,7 @@ impl LabCa {
         files::trusted_dir(dir, files::PUBLIC_DIR)
             .map_err(|source| TlsError::Directory { path: dir.to_owned(), source })?;
         // Held until the function returns, so that a second process finds both files.
-        let _lock = lock(dir).map_err(|source| TlsError::Read { path: dir.to_owned(), source })?;
+        let _lock = lock(dir).map_err(|source| TlsError::File { what: "read", path: dir.to_owned(), source })?;
         let half = |present, missing| TlsError::Half { dir: dir.to_owned(), present, missing };
         match (read(&dir.join(CERTIFICATE))?, read_key(&dir.join(KEY))?) {
             (Some(pem), Some(key)) => Self::open(dir, &pem, &key),
@@ -130,8 +130,11 @@ impl LabCa {
             return Ok(identity);
         }
         let identity = self.issue(names, ips)?;
-        files::replace(&path, files::PRIVATE, identity.pem().as_bytes())
-            .map_err(|source| TlsError::Write { path, source })?;
+        files::replace(&path, files::PRIVATE, identity.pem().as_bytes()).map_err(|source| TlsError::File {
+            what: "write",
+            path,
+            source,
+        })?;
         Ok(identity)
     }
 
@@ -186,9 +189,13 @@ impl LabCa {
         let pem = params.self_signed(&key).map_err(failed)?.pem();
         for (name, mode, content) in [(KEY, files::PRIVATE, key.serialize_pem()), (CERTIFICATE, files::PUBLIC, pem)] {
             let path = dir.join(name);
-            files::create(&path, mode, content.as_bytes()).map_err(|source| TlsError::Write { path, source })?;
+            files::create(&path, mode, content.as_bytes()).map_err(|source| TlsError::File {
+                what: "write",
+                path,
+                source,
+            })?;
         }
-        let lost = |name| TlsError::Read { path: dir.join(name), source: io::ErrorKind::NotFound.into() };
+        let lost = |name| TlsError::File { what: "read", path: dir.join(name), source: io::ErrorKind::NotFound.into() };
         let pem = read(&dir.join(CERTIFICATE))?.ok_or_else(|| lost(CERTIFICATE))?;
         Self::open(dir, &pem, &read_key(&dir.join(KEY))?.ok_or_else(|| lost(KEY))?)
     }
@@ -267,7 +274,7 @@ fn text(path: &Path, content: io::Result<Vec<u8>>) -> Result<Option<String>, Tls
     match content.and_then(|text| String::from_utf8(text).map_err(io::Error::other)) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(TlsError::Read { path: path.to_owned(), source }),
+        Err(source) => Err(TlsError::File { what: "read", path: path.to_owned(), source }),
     }
 }
 

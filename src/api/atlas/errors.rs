@@ -87,15 +87,7 @@ impl From<ChangeError> for AtlasError {
             ChangeError::Bind(_) => Self::new(409, "LISTENER_UNAVAILABLE", chain(&error)),
             ChangeError::Save(_) if error.is_too_large() => Self::new(409, "CONFLICT", chain(&error)),
             ChangeError::Save(_) | ChangeError::Stopping => Self::new(503, "SERVICE_UNAVAILABLE", chain(&error)),
-            ChangeError::Config(_)
-            | ChangeError::NoSuchTarget { .. }
-            | ChangeError::AmbiguousTarget { .. }
-            | ChangeError::NoSuchFault { .. }
-            | ChangeError::BadFault { .. }
-            | ChangeError::NoSuchZone { .. }
-            | ChangeError::NoSuchGateway { .. }
-            | ChangeError::GatewayLives { .. }
-            | ChangeError::ShiftedAlready { .. } => Self::new(400, "VALIDATION_ERROR", chain(&error)),
+            _ => Self::new(400, "VALIDATION_ERROR", chain(&error)),
         }
     }
 }
@@ -158,14 +150,7 @@ fn of_edit(error: &EditError) -> AtlasError {
             AtlasError::new(409, "CONFLICT", detail)
         }
         EditError::WrongState { .. } => AtlasError::new(409, "PRIVATE_ENDPOINT_SERVICE_NOT_READY", detail),
-        EditError::SubnetFull(_)
-        | EditError::ReservedAddress(_)
-        | EditError::UnsupportedZone { .. }
-        | EditError::DefaultGroup(_)
-        | EditError::Limit { .. }
-        | EditError::TokenReused(_)
-        | EditError::Invalid(_)
-        | EditError::Rule(_) => AtlasError::new(400, "VALIDATION_ERROR", detail),
+        _ => AtlasError::new(400, "VALIDATION_ERROR", detail),
     }
 }
 

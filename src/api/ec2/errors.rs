@@ -46,15 +46,7 @@ impl From<ChangeError> for Ec2Error {
             ChangeError::Save(_) | ChangeError::Stopping => {
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "Unavailable", message: chain(&error) }
             }
-            ChangeError::Config(_)
-            | ChangeError::NoSuchTarget { .. }
-            | ChangeError::AmbiguousTarget { .. }
-            | ChangeError::NoSuchFault { .. }
-            | ChangeError::BadFault { .. }
-            | ChangeError::NoSuchZone { .. }
-            | ChangeError::NoSuchGateway { .. }
-            | ChangeError::GatewayLives { .. }
-            | ChangeError::ShiftedAlready { .. } => Self::new("InvalidParameter", chain(&error)),
+            _ => Self::new("InvalidParameter", chain(&error)),
         }
     }
 }
@@ -141,15 +133,7 @@ pub(super) fn not_found(what: ResourceKind, id: &str) -> Ec2Error {
             ("InvalidVpcEndpointId.NotFound", "The Vpc Endpoint Id")
         }
         ResourceKind::Service => ("InvalidVpcEndpointServiceId.NotFound", "The VpcEndpointService Id"),
-        ResourceKind::Project
-        | ResourceKind::Cluster
-        | ResourceKind::Serverless
-        | ResourceKind::App
-        | ResourceKind::AccessEntry
-        | ResourceKind::DatabaseUser
-        | ResourceKind::ConnectionString
-        | ResourceKind::Fault
-        | ResourceKind::Tag => ("InvalidParameter", "The id"),
+        _ => ("InvalidParameter", "The id"),
     };
     Ec2Error::new(code, format!("{text} '{id}' does not exist"))
 }

@@ -69,7 +69,7 @@ async fn run(request: &OperationRequest, command: StandInCommand) -> Result<Stan
                        it by a `target-down` fault";
         return Err(V1Error::new(StatusCode::NOT_FOUND, "no_stand_ins", message));
     };
-    let members = stand_ins.run(command).await.map_err(|refusal| {
+    let members = stand_ins(command).await.map_err(|refusal| {
         let (status, code) = match &refusal {
             StandInRefusal::Unknown { .. } => (StatusCode::NOT_FOUND, "no_such_stand_in"),
             StandInRefusal::Refused(_) => (StatusCode::CONFLICT, "refused"),

@@ -35,8 +35,7 @@ pub(in super::super) struct Args {
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut path = format!("/v1/events?limit={}", args.last.min(1_000));
     if !args.follow {
-        args.ask.show("GET", &path, String::new(), table)?;
-        return Ok(ExitCode::SUCCESS);
+        return args.ask.show("GET", &path, String::new(), table);
     }
     let client = args.ask.client()?;
     loop {

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::super::Failure;
-use super::super::table::{Table, Terminal, print};
+use super::super::table::{Table, Terminal};
 use super::{AdminOptions, cell, list, segment, wait};
 use crate::model::{
     DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, HumanDuration, Share, TargetId, VpceId, VpceServiceId,
@@ -14,35 +15,41 @@ use crate::model::{
 };
 
 /// Inject faults
-#[derive(Debug, clap::Args)]
-pub(in super::super) struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, clap::Subcommand)]
-enum Command {
-    Add(Box<Add>),
-    List(List),
-    Remove(Remove),
-    Clear(Clear),
-}
-
-/// Add a fault
-///
-/// It strikes new flows where everything that is named agrees; nothing named: everywhere. It outlives the gateway's
-/// process, and its times run on.
-///
-/// zone-outage and target-down also cut the stand-in members off from each other, so a set that loses its primary elects
-/// another after about 10 seconds. All other faults are on the clients' path alone and elect nothing, however long they last.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+pub(in super::super) enum Command {
+    /// Add a fault
+    ///
+    /// It strikes new flows where everything that is named agrees; nothing named: everywhere. It outlives the gateway's
+    /// process, and its times run on.
+    ///
+    /// zone-outage and target-down also cut the stand-in members off from each other, so a set that loses its primary elects
+    /// another after about 10 seconds. All other faults are on the clients' path alone and elect nothing, however long they
+    /// last.
+    #[command(after_help = "\
 Examples:
   plgw fault add latency --delay 100ms --jitter 20ms --zone us-east-1a
   plgw fault add reset --bytes 4096 --share 0.1 --seed 7
   plgw fault add target-down --target Cluster0/shard-00-00 --for 30s
   plgw fault add dns-failure --answer servfail --after 1m --for 10s")]
-struct Add {
+    Add(Box<Add>),
+    /// List the faults
+    #[command(after_help = "Example:\n  plgw fault list --output json | jq '.faults[].flows'")]
+    List(AdminOptions),
+    /// Remove a fault
+    #[command(after_help = "Example:\n  plgw fault remove latency-1")]
+    Remove {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        ask: AdminOptions,
+    },
+    /// Remove all faults
+    #[command(after_help = "Example:\n  plgw fault clear")]
+    Clear(AdminOptions),
+}
+
+#[derive(Debug, clap::Args)]
+pub(in super::super) struct Add {
     #[command(subcommand)]
     kind: FaultCommand,
 }
@@ -58,8 +65,8 @@ enum FaultCommand {
         #[arg(long, default_value = "0s")]
         jitter: HumanDuration,
         /// The direction
-        #[arg(long, value_enum, default_value_t)]
-        direction: ConnectionDirection,
+        #[arg(long, default_value = "both", value_parser = words::<FaultDirection>(["both", "to-target", "to-client"]))]
+        direction: FaultDirection,
         #[command(flatten)]
         common: FaultOptions,
     },
@@ -69,8 +76,8 @@ enum FaultCommand {
         #[arg(long, value_name = "BYTES")]
         bytes_per_second: u64,
         /// The direction
-        #[arg(long, value_enum, default_value_t)]
-        direction: ConnectionDirection,
+        #[arg(long, default_value = "both", value_parser = words::<FaultDirection>(["both", "to-target", "to-client"]))]
+        direction: FaultDirection,
         #[command(flatten)]
         common: FaultOptions,
     },
@@ -136,48 +143,18 @@ enum FaultCommand {
     /// Make the resolver fail
     DnsFailure {
         /// The response
-        #[arg(long, value_enum)]
-        answer: DnsResponse,
+        #[arg(long, value_parser = words::<DnsFailure>(["servfail", "nxdomain", "refused", "timeout"]))]
+        answer: DnsFailure,
         #[command(flatten)]
         common: FaultOptions,
     },
 }
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum ConnectionDirection {
-    #[default]
-    Both,
-    ToTarget,
-    ToClient,
-}
-
-impl From<ConnectionDirection> for FaultDirection {
-    fn from(way: ConnectionDirection) -> Self {
-        match way {
-            ConnectionDirection::Both => Self::Both,
-            ConnectionDirection::ToTarget => Self::ToTarget,
-            ConnectionDirection::ToClient => Self::ToClient,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DnsResponse {
-    Servfail,
-    Nxdomain,
-    Refused,
-    Timeout,
-}
-
-impl From<DnsResponse> for DnsFailure {
-    fn from(answer: DnsResponse) -> Self {
-        match answer {
-            DnsResponse::Servfail => Self::Servfail,
-            DnsResponse::Nxdomain => Self::Nxdomain,
-            DnsResponse::Refused => Self::Refused,
-            DnsResponse::Timeout => Self::Timeout,
-        }
-    }
+/// Parses these words, which are the names in JSON with hyphens.
+fn words<T: DeserializeOwned + Clone + Send + Sync + 'static>(
+    words: impl IntoIterator<Item = &'static str>,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(words).try_map(|word| serde_json::from_value::<T>(word.replace('-', "_").into()))
 }
 
 /// The options of every fault.
@@ -221,34 +198,8 @@ fn share(text: &str) -> Result<Share, String> {
     text.parse().ok().and_then(Share::new).ok_or_else(|| "write a number from 0 to 1, as 0.25".to_owned())
 }
 
-/// List the faults
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw fault list --output json | jq '.faults[].flows'")]
-struct List {
-    #[command(flatten)]
-    ask: AdminOptions,
-}
-
-/// Remove a fault
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw fault remove latency-1")]
-struct Remove {
-    /// Its name
-    name: String,
-    #[command(flatten)]
-    ask: AdminOptions,
-}
-
-/// Remove all faults
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw fault clear")]
-struct Clear {
-    #[command(flatten)]
-    ask: AdminOptions,
-}
-
-pub(in super::super) fn run(args: Args) -> Result<ExitCode, Failure> {
-    match args.command {
+pub(in super::super) fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
         Command::Add(add) => {
             let (kind, common) = add.kind.split();
             let FaultOptions { name, service, target, member, endpoint, zone, share, seed, after, lasts, ask } = common;
@@ -265,32 +216,31 @@ pub(in super::super) fn run(args: Args) -> Result<ExitCode, Failure> {
                 let (name, drivers) = (cell(&fault["name"]), cell(&fault["drivers_see"]));
                 format!("  fault {name} is set and {how}\n  {path}\n  drivers see: {drivers}\n")
             };
-            ask.show("POST", "/v1/faults", serde_json::json!(fault).to_string(), added)?;
+            ask.show("POST", "/v1/faults", serde_json::json!(fault).to_string(), added)
         }
-        Command::List(List { ask }) => ask.show("GET", "/v1/faults", String::new(), table)?,
-        Command::Remove(Remove { name, ask }) => {
+        Command::List(ask) => ask.show("GET", "/v1/faults", String::new(), table),
+        Command::Remove { name, ask } => {
             let () = wait(ask.client()?.call("DELETE", &format!("/v1/faults/{}", segment(&name)), String::new()))?;
-            ask.print_or(&serde_json::json!({ "removed": name }), &format!("  fault {name} is removed\n"))?;
+            ask.print_answer(&serde_json::json!({ "removed": name }), &format!("  fault {name} is removed\n"))
         }
-        Command::Clear(Clear { ask }) => {
+        Command::Clear(ask) => {
             let cleared = |answer: &Value, _| match answer["cleared"].as_u64() {
                 Some(1) => "  1 fault is removed\n".to_owned(),
                 _ => format!("  {} faults are removed\n", answer["cleared"]),
             };
-            ask.show("DELETE", "/v1/faults", String::new(), cleared)?;
+            ask.show("DELETE", "/v1/faults", String::new(), cleared)
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 impl FaultCommand {
     fn split(self) -> (FaultKind, FaultOptions) {
         match self {
             Self::Latency { delay, jitter, direction, common } => {
-                (FaultKind::Latency { delay: delay.0, jitter: jitter.0, direction: direction.into() }, common)
+                (FaultKind::Latency { delay: delay.0, jitter: jitter.0, direction }, common)
             }
             Self::Bandwidth { bytes_per_second, direction, common } => {
-                (FaultKind::Bandwidth { bytes_per_second, direction: direction.into() }, common)
+                (FaultKind::Bandwidth { bytes_per_second, direction }, common)
             }
             Self::Reset { bytes, time, common } => {
                 (FaultKind::Reset { bytes, time: time.map(|HumanDuration(time)| time) }, common)
@@ -304,7 +254,7 @@ impl FaultCommand {
             Self::PortMove { every, common } => {
                 (FaultKind::PortMove { every: every.map(|HumanDuration(every)| every) }, common)
             }
-            Self::DnsFailure { answer, common } => (FaultKind::DnsFailure { answer: answer.into() }, common),
+            Self::DnsFailure { answer, common } => (FaultKind::DnsFailure { answer }, common),
         }
     }
 }
@@ -343,15 +293,4 @@ fn pairs(values: &Value, without: &str) -> String {
     let pairs = values.as_object().into_iter().flatten();
     let shown: Vec<_> = pairs.map(|(key, value)| format!("{key}={}", cell(value))).collect();
     if shown.is_empty() { without.to_owned() } else { shown.join(" ") }
-}
-
-impl AdminOptions {
-    /// Prints `text` for an empty response.
-    pub(super) fn print_or(&self, value: &Value, text: &str) -> Result<(), Failure> {
-        match self.output {
-            super::Output::Json => print(&super::json(value)?)?,
-            super::Output::Table => print(text)?,
-        }
-        Ok(())
-    }
 }

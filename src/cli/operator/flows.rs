@@ -51,8 +51,7 @@ pub(in super::super) struct Args {
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some(id) = &args.kill {
         let () = wait(args.ask.client()?.call("DELETE", &format!("/v1/flows/{}", segment(id)), String::new()))?;
-        args.ask.print_or(&serde_json::json!({ "ended": id }), &format!("  flow {id} is ended\n"))?;
-        return Ok(ExitCode::SUCCESS);
+        return args.ask.print_answer(&serde_json::json!({ "ended": id }), &format!("  flow {id} is ended\n"));
     }
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (name, value) in [("endpoint", &args.endpoint), ("target", &args.target)] {
@@ -65,8 +64,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return all(&args.ask, &path);
     }
     if !args.follow {
-        args.ask.show("GET", &path, String::new(), table)?;
-        return Ok(ExitCode::SUCCESS);
+        return args.ask.show("GET", &path, String::new(), table);
     }
     // A terminal's screen is redrawn; otherwise each result is appended as one line of JSON.
     loop {
@@ -90,7 +88,7 @@ fn all(ask: &AdminOptions, path: &str) -> Result<ExitCode, Failure> {
         .iter()
         .map(|of| format!("  gateway {} does not answer: {}\n", cell(&of["gateway"]), cell(&of["error"])))
         .collect();
-    ask.print_or(&merged, &format!("{}{lines}", table(&merged, Terminal::of_stdout())))?;
+    ask.print_answer(&merged, &format!("{}{lines}", table(&merged, Terminal::of_stdout())))?;
     Ok(if unanswered.is_empty() { ExitCode::SUCCESS } else { FailureKind::Failed.into() })
 }
 

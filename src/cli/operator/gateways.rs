@@ -10,51 +10,35 @@ use super::{AdminOptions, cell, list, segment};
 use crate::model::GatewayId;
 
 /// List the gateways that share a state, or forget one
-#[derive(Debug, clap::Args)]
-pub(in super::super) struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, clap::Subcommand)]
-enum Command {
-    List(List),
-    Forget(Forget),
-}
-
-/// List the gateways that share the state in etcd, and who serves which zone
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+pub(in super::super) enum Command {
+    /// List the gateways that share the state in etcd, and who serves which zone
+    #[command(after_help = "\
 Examples:
   plgw gateways list
   plgw gateways list --output json | jq '.gateways[] | select(.state == \"gone\").id'")]
-struct List {
-    #[command(flatten)]
-    ask: AdminOptions,
+    List(AdminOptions),
+    /// Give up a gateway that is gone for good: its zones and the ports that wait for it are free
+    ///
+    /// A gateway that stops in order leaves its zones by itself. One that is cut off may still serve its zone and its ports:
+    /// make sure that it does not run any more.
+    #[command(after_help = "Example:\n  plgw gateways forget gateway-b")]
+    Forget {
+        /// The gateway's id
+        gateway: GatewayId,
+        #[command(flatten)]
+        ask: AdminOptions,
+    },
 }
 
-/// Give up a gateway that is gone for good: its zones and the ports that wait for it are free
-///
-/// A gateway that stops in order leaves its zones by itself. One that is cut off may still serve its zone and its ports: make
-/// sure that it does not run any more.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw gateways forget gateway-b")]
-struct Forget {
-    /// The gateway's id
-    gateway: GatewayId,
-    #[command(flatten)]
-    ask: AdminOptions,
-}
-
-pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    match &args.command {
-        Command::List(List { ask }) => ask.show("GET", "/v1/gateways", String::new(), table)?,
-        Command::Forget(Forget { gateway, ask }) => {
+pub(in super::super) fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::List(ask) => ask.show("GET", "/v1/gateways", String::new(), table),
+        Command::Forget { gateway, ask } => {
             let path = format!("/v1/gateways/{}", segment(gateway.as_str()));
-            ask.show("DELETE", &path, String::new(), forgotten)?;
+            ask.show("DELETE", &path, String::new(), forgotten)
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 fn forgotten(answer: &Value, _: Terminal) -> String {

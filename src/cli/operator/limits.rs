@@ -29,36 +29,27 @@ pub(in super::super) struct Args {
     flows_per_target: Option<u64>,
     /// The most bytes per second of one endpoint address in each direction; `none`: no limit
     #[arg(long, value_name = "BYTES", value_parser = bandwidth)]
-    bandwidth: Option<Bandwidth>,
+    bandwidth: Option<Value>,
     #[command(flatten)]
     ask: AdminOptions,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Bandwidth {
-    None,
-    Bytes(u64),
-}
-
-fn bandwidth(text: &str) -> Result<Bandwidth, String> {
+/// A number of bytes; null: no limit.
+fn bandwidth(text: &str) -> Result<Value, String> {
     match text {
-        "none" => Ok(Bandwidth::None),
-        _ => text.parse().map(Bandwidth::Bytes).map_err(|_| "write a number of bytes, or `none`".to_owned()),
+        "none" => Ok(Value::Null),
+        _ => text.parse::<u64>().map(Value::from).map_err(|_| "write a number of bytes, or `none`".to_owned()),
     }
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut change = Map::new();
-    if let Some(number) = args.targets_per_region {
-        change.insert("targets_per_region".to_owned(), json!(number));
-    }
-    if let Some(number) = args.flows_per_target {
-        change.insert("flows_per_target".to_owned(), json!(number));
-    }
-    match args.bandwidth {
-        Some(Bandwidth::None) => drop(change.insert("bandwidth_bytes_per_second".to_owned(), Value::Null)),
-        Some(Bandwidth::Bytes(bytes)) => drop(change.insert("bandwidth_bytes_per_second".to_owned(), json!(bytes))),
-        None => {}
+    for (name, value) in [
+        ("targets_per_region", args.targets_per_region.map(Value::from)),
+        ("flows_per_target", args.flows_per_target.map(Value::from)),
+        ("bandwidth_bytes_per_second", args.bandwidth.clone()),
+    ] {
+        change.extend(value.map(|value| (name.to_owned(), value)));
     }
     let (method, body) = if change.is_empty() {
         ("GET", String::new())
@@ -69,8 +60,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         ("PUT", Value::Object(change).to_string())
     };
     let wanted = args.service.as_ref().map(|service| service.as_str().to_owned());
-    args.ask.show(method, "/v1/limits", body, |answer, terminal| table(answer, wanted.as_deref(), terminal))?;
-    Ok(ExitCode::SUCCESS)
+    args.ask.show(method, "/v1/limits", body, |answer, terminal| table(answer, wanted.as_deref(), terminal))
 }
 
 pub(super) fn table(answer: &Value, wanted: Option<&str>, terminal: Terminal) -> String {

@@ -34,13 +34,11 @@ pub(in super::super) struct Args {
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     if args.levels.is_none() && !args.reset {
-        args.ask.show("GET", "/v1/logs", String::new(), table)?;
-    } else {
-        let levels = args.levels.as_ref().map(ToString::to_string).unwrap_or_default();
-        let change = json!({ "levels": levels, "reset": args.reset });
-        args.ask.show("PUT", "/v1/logs", change.to_string(), table)?;
+        return args.ask.show("GET", "/v1/logs", String::new(), table);
     }
-    Ok(ExitCode::SUCCESS)
+    let levels = args.levels.as_ref().map(ToString::to_string).unwrap_or_default();
+    let change = json!({ "levels": levels, "reset": args.reset });
+    args.ask.show("PUT", "/v1/logs", change.to_string(), table)
 }
 
 pub(super) fn table(answer: &Value, terminal: Terminal) -> String {

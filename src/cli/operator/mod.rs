@@ -17,6 +17,7 @@ pub(super) mod zone;
 
 use std::cell::OnceCell;
 use std::future::Future;
+use std::process::ExitCode;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -86,13 +87,18 @@ impl AdminOptions {
         path: &str,
         body: String,
         table: impl Fn(&Value, Terminal) -> String,
-    ) -> Result<(), Failure> {
+    ) -> Result<ExitCode, Failure> {
         let answer: Value = wait(self.client()?.call(method, path, body))?;
+        self.print_answer(&answer, &table(&answer, Terminal::of_stdout()))
+    }
+
+    /// Prints an answer: as JSON, or `text`.
+    pub(super) fn print_answer(&self, answer: &Value, text: &str) -> Result<ExitCode, Failure> {
         match self.output {
-            Output::Json => print(&json(&answer)?)?,
-            Output::Table => print(&table(&answer, Terminal::of_stdout()))?,
+            Output::Json => print(&json(answer)?)?,
+            Output::Table => print(text)?,
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 }
 

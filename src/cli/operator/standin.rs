@@ -10,46 +10,29 @@ use super::{AdminOptions, cell, list, segment};
 use crate::model::{ClusterName, TargetId};
 
 /// Stop, start and step down members of the stand-in replica sets of a quickstart or a lab
-#[derive(Debug, clap::Args)]
-pub(in super::super) struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, clap::Subcommand)]
-enum Command {
-    List(List),
-    Stop(Stop),
-    Start(Start),
-    StepDown(StepDown),
-}
-
-/// List the members with their states
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw standin list")]
-struct List {
-    #[command(flatten)]
-    ask: AdminOptions,
-}
-
-/// Stop a member as a crash would: connections end, nothing is handed over, the others elect after 10 to 11.5 s
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw standin stop Cluster0/shard-00-00")]
-struct Stop {
-    #[command(flatten)]
-    which: MemberArgs,
-}
-
-/// Start a member that was stopped: it comes back as a secondary
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw standin start Cluster0/shard-00-00")]
-struct Start {
-    #[command(flatten)]
-    which: MemberArgs,
+pub(in super::super) enum Command {
+    /// List the members with their states
+    #[command(after_help = "Example:\n  plgw standin list")]
+    List(AdminOptions),
+    /// Stop a member as a crash would: connections end, nothing is handed over, the others elect after 10 to 11.5 s
+    #[command(after_help = "Example:\n  plgw standin stop Cluster0/shard-00-00")]
+    Stop(MemberArgs),
+    /// Start a member that was stopped: it comes back as a secondary
+    #[command(after_help = "Example:\n  plgw standin start Cluster0/shard-00-00")]
+    Start(MemberArgs),
+    /// Let a set's primary hand over to another member, as replSetStepDown does: within a second, connections stay
+    #[command(after_help = "Example:\n  plgw standin step-down Cluster0")]
+    StepDown {
+        /// The set's cluster
+        cluster: ClusterName,
+        #[command(flatten)]
+        ask: AdminOptions,
+    },
 }
 
 #[derive(Debug, clap::Args)]
-struct MemberArgs {
+pub(in super::super) struct MemberArgs {
     /// The member, as `plgw standin list` shows it
     #[arg(value_name = "CLUSTER/MEMBER")]
     member: TargetId,
@@ -57,31 +40,20 @@ struct MemberArgs {
     ask: AdminOptions,
 }
 
-/// Let a set's primary hand over to another member, as replSetStepDown does: within a second, connections stay
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw standin step-down Cluster0")]
-struct StepDown {
-    /// The set's cluster
-    cluster: ClusterName,
-    #[command(flatten)]
-    ask: AdminOptions,
-}
-
-pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    match &args.command {
-        Command::List(List { ask }) => ask.show("GET", "/v1/standins", String::new(), table)?,
-        Command::Stop(Stop { which }) => which.send("stop")?,
-        Command::Start(Start { which }) => which.send("start")?,
-        Command::StepDown(StepDown { cluster, ask }) => {
+pub(in super::super) fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::List(ask) => ask.show("GET", "/v1/standins", String::new(), table),
+        Command::Stop(which) => which.send("stop"),
+        Command::Start(which) => which.send("start"),
+        Command::StepDown { cluster, ask } => {
             let path = format!("/v1/standins/{}/step-down", segment(cluster.as_str()));
-            ask.show("POST", &path, String::new(), table)?;
+            ask.show("POST", &path, String::new(), table)
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 impl MemberArgs {
-    fn send(&self, word: &str) -> Result<(), Failure> {
+    fn send(&self, word: &str) -> Result<ExitCode, Failure> {
         let (cluster, member) = self.member.as_str().split_once('/').expect("a target id has two parts: it parses so");
         let path = format!("/v1/standins/{}/{}/{word}", segment(cluster), segment(member));
         self.ask.show("POST", &path, String::new(), table)

@@ -37,8 +37,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         return all(&args.ask);
     }
     if !args.check && !args.ready {
-        args.ask.show("GET", "/v1/status", String::new(), table)?;
-        return Ok(ExitCode::SUCCESS);
+        return args.ask.show("GET", "/v1/status", String::new(), table);
     }
     let status: Value = wait(args.ask.client()?.call("GET", "/v1/status", String::new()))?;
     if args.ready {
@@ -54,7 +53,10 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 fn all(ask: &AdminOptions) -> Result<ExitCode, Failure> {
     let answers = ask.call_all("/v1/status")?;
     let gateways: Vec<Value> = answers.iter().map(|of| of.json("status")).collect();
-    ask.print_or(&serde_json::json!({ "gateways": gateways }), &answers.iter().map(of_gateway).collect::<String>())?;
+    ask.print_answer(
+        &serde_json::json!({ "gateways": gateways }),
+        &answers.iter().map(of_gateway).collect::<String>(),
+    )?;
     let is_complete = answers.iter().all(|of| of.answer.is_ok());
     Ok(if is_complete { ExitCode::SUCCESS } else { FailureKind::Failed.into() })
 }

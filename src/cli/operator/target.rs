@@ -9,60 +9,39 @@ use super::{AdminOptions, cell, list, segment};
 use crate::model::{ListenerPort, TargetId};
 
 /// Change a target of a running gateway
-#[derive(Debug, clap::Args)]
-pub(in super::super) struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, clap::Subcommand)]
-enum Command {
-    Move(Move),
-    Deregister(Deregister),
-    Register(Register),
-}
-
-/// Give a target another port, as a cluster change does: the new one is open and in DNS before the old one drains
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+pub(in super::super) enum Command {
+    /// Give a target another port, as a cluster change does: the new one is open and in DNS before the old one drains
+    #[command(after_help = "\
 Examples:
   plgw target move Cluster0/shard-00-00
   plgw target move Cluster0/shard-00-00 --port 2000")]
-struct Move {
-    /// The target, as `plgw targets` shows it
-    #[arg(value_name = "CLUSTER/MEMBER")]
-    target: String,
-    /// The new port; by default the lowest free one
-    #[arg(long)]
-    port: Option<u16>,
-    /// The endpoint service, if the target is on several
-    #[arg(long, value_name = "VPCE-SVC")]
-    service: Option<String>,
-    #[command(flatten)]
-    ask: AdminOptions,
-}
-
-/// Take a target out of its group: no new flows, open ones drain
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+    Move {
+        /// The target, as `plgw targets` shows it
+        #[arg(value_name = "CLUSTER/MEMBER")]
+        target: String,
+        /// The new port; by default the lowest free one
+        #[arg(long)]
+        port: Option<u16>,
+        /// The endpoint service, if the target is on several
+        #[arg(long, value_name = "VPCE-SVC")]
+        service: Option<String>,
+        #[command(flatten)]
+        ask: AdminOptions,
+    },
+    /// Take a target out of its group: no new flows, open ones drain
+    #[command(after_help = "\
 Examples:
   plgw target deregister Cluster0/shard-00-00
   plgw target deregister Sharded0/lb --member mongos-01")]
-struct Deregister {
-    #[command(flatten)]
-    which: TargetArgs,
-}
-
-/// Put a target back that was deregistered
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw target register Cluster0/shard-00-00")]
-struct Register {
-    #[command(flatten)]
-    which: TargetArgs,
+    Deregister(TargetArgs),
+    /// Put a target back that was deregistered
+    #[command(after_help = "Example:\n  plgw target register Cluster0/shard-00-00")]
+    Register(TargetArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct TargetArgs {
+pub(in super::super) struct TargetArgs {
     /// The target, as `plgw targets` shows it
     #[arg(value_name = "CLUSTER/MEMBER")]
     target: TargetId,
@@ -76,11 +55,27 @@ struct TargetArgs {
     ask: AdminOptions,
 }
 
-pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    match &args.command {
-        Command::Move(args) => run_move(args),
-        Command::Deregister(Deregister { which }) => register(which, "deregister"),
-        Command::Register(Register { which }) => register(which, "register"),
+pub(in super::super) fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Move { target, port, service, ask } => {
+            let target = target.parse::<TargetId>();
+            let target = target.map_err(|error| Failure::new(FailureKind::Failed, error.to_string()))?;
+            let mut body = json!({});
+            if let Some(port) = *port {
+                let port = ListenerPort::try_from(port)
+                    .map_err(|error| Failure::new(FailureKind::Failed, error.to_string()))?;
+                body["port"] = json!(port);
+            }
+            if let Some(service) = service {
+                body["service"] = json!(service);
+            }
+            let table = |moved: &Value, _| {
+                format!("  {} moved from port {} to {}\n", cell(&moved["target"]), moved["from"], moved["to"])
+            };
+            ask.show("POST", &path(&target, "move"), body.to_string(), table)
+        }
+        Command::Deregister(which) => register(which, "deregister"),
+        Command::Register(which) => register(which, "register"),
     }
 }
 
@@ -90,30 +85,11 @@ fn register(which: &TargetArgs, word: &str) -> Result<ExitCode, Failure> {
         let members: Vec<_> = list(done, "members").iter().map(cell).collect();
         format!("  {word}ed {} of {}\n", members.join(" "), cell(&done["target"]))
     };
-    which.ask.show("POST", &path(&which.target, word), body.to_string(), table)?;
-    Ok(ExitCode::SUCCESS)
+    which.ask.show("POST", &path(&which.target, word), body.to_string(), table)
 }
 
 /// The path of a target's command.
 fn path(target: &TargetId, word: &str) -> String {
     let (cluster, member) = target.as_str().split_once('/').expect("a target id has two parts: it parses so");
     format!("/v1/targets/{}/{}/{word}", segment(cluster), segment(member))
-}
-
-fn run_move(args: &Move) -> Result<ExitCode, Failure> {
-    let target: TargetId = args.target.parse().map_err(|error: String| Failure::new(FailureKind::Failed, error))?;
-    let mut body = json!({});
-    if let Some(port) = args.port {
-        let port =
-            ListenerPort::try_from(port).map_err(|error| Failure::new(FailureKind::Failed, error.to_string()))?;
-        body["port"] = json!(port);
-    }
-    if let Some(service) = &args.service {
-        body["service"] = json!(service);
-    }
-    let table = |moved: &Value, _| {
-        format!("  {} moved from port {} to {}\n", cell(&moved["target"]), moved["from"], moved["to"])
-    };
-    args.ask.show("POST", &path(&target, "move"), body.to_string(), table)?;
-    Ok(ExitCode::SUCCESS)
 }

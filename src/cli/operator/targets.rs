@@ -17,8 +17,7 @@ pub(in super::super) struct Args {
 }
 
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    args.ask.show("GET", "/v1/targets", String::new(), table)?;
-    Ok(ExitCode::SUCCESS)
+    args.ask.show("GET", "/v1/targets", String::new(), table)
 }
 
 pub(super) fn table(answer: &Value, terminal: Terminal) -> String {

@@ -10,72 +10,53 @@ use super::{AdminOptions, cell, list};
 use crate::model::{HumanDuration, VpceServiceId, Zone};
 
 /// Shift away from a zone, or back
-#[derive(Debug, clap::Args)]
-pub(in super::super) struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
 #[derive(Debug, clap::Subcommand)]
-enum Command {
-    List(List),
-    Shift(Shift),
-    Unshift(Unshift),
-}
-
-/// List the zones with their addresses, and which of them DNS answers
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw zone list")]
-struct List {
-    #[command(flatten)]
-    ask: AdminOptions,
-}
-
-/// Shift away from a zone: its addresses leave DNS, its targets get no new flows
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
+pub(in super::super) enum Command {
+    /// List the zones with their addresses, and which of them DNS answers
+    #[command(after_help = "Example:\n  plgw zone list")]
+    List(AdminOptions),
+    /// Shift away from a zone: its addresses leave DNS, its targets get no new flows
+    #[command(after_help = "\
 Examples:
   plgw zone shift us-east-1a
   plgw zone shift us-east-1a --for 30m")]
-struct Shift {
-    /// The zone
-    zone: Zone,
-    /// The duration; by default until `plgw zone unshift`
-    #[arg(long = "for", value_name = "DURATION")]
-    lasts: Option<HumanDuration>,
-    /// Only on this load balancer
-    #[arg(long, value_name = "VPCE-SVC")]
-    service: Option<VpceServiceId>,
-    #[command(flatten)]
-    ask: AdminOptions,
+    Shift {
+        /// The zone
+        zone: Zone,
+        /// The duration; by default until `plgw zone unshift`
+        #[arg(long = "for", value_name = "DURATION")]
+        lasts: Option<HumanDuration>,
+        /// Only on this load balancer
+        #[arg(long, value_name = "VPCE-SVC")]
+        service: Option<VpceServiceId>,
+        #[command(flatten)]
+        ask: AdminOptions,
+    },
+    /// End a zonal shift
+    #[command(after_help = "Example:\n  plgw zone unshift us-east-1a")]
+    Unshift {
+        /// The zone
+        zone: Zone,
+        /// Only on this load balancer
+        #[arg(long, value_name = "VPCE-SVC")]
+        service: Option<VpceServiceId>,
+        #[command(flatten)]
+        ask: AdminOptions,
+    },
 }
 
-/// End a zonal shift
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  plgw zone unshift us-east-1a")]
-struct Unshift {
-    /// The zone
-    zone: Zone,
-    /// Only on this load balancer
-    #[arg(long, value_name = "VPCE-SVC")]
-    service: Option<VpceServiceId>,
-    #[command(flatten)]
-    ask: AdminOptions,
-}
-
-pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    match &args.command {
-        Command::List(List { ask }) => ask.show("GET", "/v1/zones", String::new(), table)?,
-        Command::Shift(Shift { zone, lasts, service, ask }) => {
+pub(in super::super) fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::List(ask) => ask.show("GET", "/v1/zones", String::new(), table),
+        Command::Shift { zone, lasts, service, ask } => {
             let body = json!({ "service": service, "for": lasts });
-            ask.show("POST", &format!("/v1/zones/{zone}/shift"), body.to_string(), table)?;
+            ask.show("POST", &format!("/v1/zones/{zone}/shift"), body.to_string(), table)
         }
-        Command::Unshift(Unshift { zone, service, ask }) => {
+        Command::Unshift { zone, service, ask } => {
             let query = service.as_ref().map(|service| format!("?service={service}")).unwrap_or_default();
-            ask.show("DELETE", &format!("/v1/zones/{zone}/shift{query}"), String::new(), table)?;
+            ask.show("DELETE", &format!("/v1/zones/{zone}/shift{query}"), String::new(), table)
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) fn table(answer: &Value, terminal: Terminal) -> String {

@@ -1,67 +1,41 @@
 //! `plgw plan --horizons`: configures real servers to announce the gateway's names.
 
-use std::collections::BTreeMap;
+use serde_json::{Map, Value, json};
 
-use serde::Serialize;
-
+use crate::cli::operator::{cell, list};
 use crate::cli::planned::PlannedConfig;
-use crate::plan::{Horizon, horizons};
+use crate::plan::horizons;
 
-/// The horizons of one replica set.
-#[derive(Debug, Serialize)]
-pub(super) struct HorizonsView {
-    cluster: String,
-    /// The horizons, in the order of the explanation.
-    horizons: Vec<HorizonView>,
-    members: Vec<HorizonMember>,
-}
-
-/// A path to the set.
-#[derive(Debug, Serialize)]
-struct HorizonView {
-    name: String,
-    /// The endpoints of the path; none for the public one.
-    endpoints: Vec<String>,
-}
-
-/// A member.
-#[derive(Debug, Serialize)]
-struct HorizonMember {
-    /// Its `host` in `rs.conf()`, if the set uses the config's addresses.
-    host: String,
-    /// `host:port` by horizon.
-    horizons: BTreeMap<String, String>,
-}
-
-/// Every replica set that has horizons, in the order of the config.
-pub(super) fn views(planned: &PlannedConfig) -> Vec<HorizonsView> {
-    let snapshot = &planned.snapshot;
-    let clusters = planned.config.desired.projects.iter().flat_map(|project| {
-        project.clusters.iter().filter_map(|cluster| {
+/// Every replica set that has horizons, in the order of the config. Each has its horizons with their endpoints (none for the
+/// public path), and its members: the `host` in `rs.conf()`, if the set uses the config's addresses, and `host:port` by
+/// horizon.
+pub(super) fn views(planned: &PlannedConfig) -> Vec<Value> {
+    let mut views = Vec::new();
+    for project in &planned.config.desired.projects {
+        for cluster in &project.clusters {
             let of = |strings: &&crate::plan::ClusterStrings| {
                 strings.project == project.id && strings.cluster == cluster.name
             };
-            let found = horizons(cluster, snapshot.strings.iter().find(of)?, snapshot);
-            let member = |(at, node): (usize, &crate::model::Node)| HorizonMember {
-                host: node.address.to_string(),
-                horizons: found.iter().map(|of| (of.name.clone(), of.members[at].clone())).collect(),
-            };
-            let members: Vec<HorizonMember> = cluster.nodes.iter().enumerate().map(member).collect();
-            let horizons: Vec<HorizonView> = found.into_iter().map(HorizonView::from).collect();
-            (!horizons.is_empty()).then(|| HorizonsView { cluster: cluster.name.to_string(), horizons, members })
-        })
-    });
-    clusters.collect()
-}
-
-impl From<Horizon> for HorizonView {
-    fn from(horizon: Horizon) -> Self {
-        Self { name: horizon.name, endpoints: horizon.endpoints }
+            let Some(strings) = planned.snapshot.strings.iter().find(of) else { continue };
+            let found = horizons(cluster, strings, &planned.snapshot);
+            if found.is_empty() {
+                continue;
+            }
+            let members = cluster.nodes.iter().enumerate().map(|(at, node)| {
+                let horizons: Map<_, _> =
+                    found.iter().map(|of| (of.name.clone(), of.members[at].as_str().into())).collect();
+                json!({ "host": node.address.to_string(), "horizons": horizons })
+            });
+            let members: Value = members.collect();
+            let ways = found.iter().map(|of| json!({ "name": of.name, "endpoints": of.endpoints })).collect::<Value>();
+            views.push(json!({ "cluster": cluster.name, "horizons": ways, "members": members }));
+        }
     }
+    views
 }
 
 /// A `mongosh` script, to be run on a primary.
-pub(super) fn script(views: &[HorizonsView]) -> String {
+pub(super) fn script(views: &[Value]) -> String {
     if views.is_empty() {
         return "// no replica set has a private endpoint or public addresses, so there is no horizon to set\n"
             .to_owned();
@@ -69,25 +43,27 @@ pub(super) fn script(views: &[HorizonsView]) -> String {
     views.iter().map(of_set).collect::<Vec<_>>().join("\n")
 }
 
-fn of_set(view: &HorizonsView) -> String {
-    let mut text = format!("// {}: run it in mongosh, connected to the set's primary.\n", view.cluster);
-    for horizon in &view.horizons {
-        let who = if horizon.endpoints.is_empty() {
+fn of_set(view: &Value) -> String {
+    let mut text = format!("// {}: run it in mongosh, connected to the set's primary.\n", cell(&view["cluster"]));
+    for horizon in list(view, "horizons") {
+        let endpoints: Vec<String> = list(horizon, "endpoints").iter().map(cell).collect();
+        let who = if endpoints.is_empty() {
             "clients that use the standard connection string".to_owned()
         } else {
-            format!("clients that connect through {}", horizon.endpoints.join(" or "))
+            format!("clients that connect through {}", endpoints.join(" or "))
         };
-        text.push_str(&format!("//   {}: for {who}\n", horizon.name));
+        text.push_str(&format!("//   {}: for {who}\n", cell(&horizon["name"])));
     }
     text.push_str(
         "// Servers choose by the name that a client asks for in TLS, so they need TLS and certificates with these names.\n\
          // The keys are the members' `host` in rs.conf(): write yours where they differ. Run it again when a port moves.\n\
          {\n  const horizons = {\n",
     );
-    for member in &view.members {
-        let pairs: Vec<String> =
-            member.horizons.iter().map(|(name, host)| format!("{}: {}", quoted(name), quoted(host))).collect();
-        text.push_str(&format!("    {}: {{ {} }},\n", quoted(&member.host), pairs.join(", ")));
+    for member in list(view, "members") {
+        // A JSON string is a JavaScript string.
+        let pairs = member["horizons"].as_object().into_iter().flatten();
+        let pairs: Vec<String> = pairs.map(|(name, host)| format!("{}: {host}", json!(name))).collect();
+        text.push_str(&format!("    {}: {{ {} }},\n", member["host"], pairs.join(", ")));
     }
     text.push_str(
         "  };\n  const conf = rs.conf();\n  for (const member of conf.members) {\n    \
@@ -95,9 +71,4 @@ fn of_set(view: &HorizonsView) -> String {
          member.horizons = horizons[member.host];\n  }\n  rs.reconfig(conf);\n}\n",
     );
     text
-}
-
-/// A JavaScript string.
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).expect("a text is JSON")
 }

@@ -7,7 +7,6 @@ pub(super) mod view;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use self::view::PlanView;
 use super::table::{Terminal, print};
 use super::{Failure, Output, json, planned};
 
@@ -50,10 +49,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let view = PlanView::new(&args.config, &planned);
+    let view = view::view(&args.config, &planned);
     match args.output {
         Output::Json => print(&json(&view)?)?,
-        Output::Table => print(&page::render(&view, &planned.state, Terminal::of_stdout()))?,
+        Output::Table => {
+            print(&page::render(&view, &view::records(&planned.snapshot), &planned.state, Terminal::of_stdout()))?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,79 +1,87 @@
 //! The text output of `plgw plan`.
 
-use super::view::{PlanView, PlannedListener, RecordView};
+use serde_json::Value;
+
+use super::view::RecordView;
 use crate::cli::check::counted;
 use crate::cli::connection_strings;
+use crate::cli::operator::{cell, list};
 use crate::cli::planned::StateSource;
 use crate::cli::table::{Table, Terminal};
 
-pub(super) fn render(view: &PlanView, state: &StateSource, terminal: Terminal) -> String {
+pub(super) fn render(view: &Value, dns_records: &[RecordView], state: &StateSource, terminal: Terminal) -> String {
     let mut text = String::new();
     let mut section = |title: String, body: String| {
         if !body.is_empty() {
             text.push_str(&format!("{}\n{body}\n", terminal.bold(&title)));
         }
     };
-    section(counted(view.targets.len(), "target"), targets(view, terminal));
-    section(counted(view.listeners.len(), "listener"), listeners(&view.listeners, terminal));
-    section(counted(view.endpoints.len(), "endpoint"), endpoints(view, terminal));
-    section(counted(view.apps.len(), "app"), apps(view, terminal));
-    section("Connection strings".to_owned(), connection_strings::as_text(&view.connection_strings, terminal));
-    section(counted(view.dns_records.len(), "DNS record"), records(&view.dns_records, terminal));
-    section("The gateway's own addresses".to_owned(), services(view, terminal));
-    section(counted(view.notices.len(), "notice"), view.notices.iter().map(|notice| format!("  {notice}\n")).collect());
-    text.push_str(&terminal.dim(&format!("{}: {state}", view.config)));
+    let of = |name| list(view, name);
+    section(counted(of("targets").len(), "target"), targets(of("targets"), terminal));
+    section(counted(of("listeners").len(), "listener"), listeners(of("listeners"), terminal));
+    section(counted(of("endpoints").len(), "endpoint"), endpoints(of("endpoints"), terminal));
+    section(counted(of("apps").len(), "app"), apps(of("apps"), terminal));
+    section("Connection strings".to_owned(), connection_strings::as_text(of("connection_strings"), terminal));
+    section(counted(dns_records.len(), "DNS record"), records(dns_records, terminal));
+    section("The gateway's own addresses".to_owned(), services(&view["services"], terminal));
+    let notices = of("notices").iter().map(|notice| format!("  {}\n", cell(notice)));
+    section(counted(of("notices").len(), "notice"), notices.collect());
+    text.push_str(&terminal.dim(&format!("{}: {state}", cell(&view["config"]))));
     text.push('\n');
     text
 }
 
-fn targets(view: &PlanView, terminal: Terminal) -> String {
+fn targets(targets: &[Value], terminal: Terminal) -> String {
     let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE"]);
-    for target in &view.targets {
-        let kind = if target.paused { format!("{} (paused)", target.kind) } else { target.kind.to_owned() };
-        let mut what = [target.target.clone(), kind, target.port.to_string()];
-        for member in &target.members {
+    for target in targets {
+        let paused = if target["paused"] == true { " (paused)" } else { "" };
+        let mut what = [cell(&target["target"]), cell(&target["kind"]) + paused, cell(&target["port"])];
+        for member in list(target, "members") {
             // Further members follow below the first.
-            table.row(std::mem::take(&mut what).into_iter().chain([member.address.clone(), member.zone.clone()]));
+            table.row(std::mem::take(&mut what).into_iter().chain([cell(&member["address"]), cell(&member["zone"])]));
         }
     }
     full(&table, terminal)
 }
 
-fn listeners(listeners: &[PlannedListener], terminal: Terminal) -> String {
+fn listeners(listeners: &[Value], terminal: Terminal) -> String {
     let mut table = Table::new(["ADDRESS", "THROUGH", "ZONE", "TARGET", "PROXY HEADER"]);
     for listener in listeners {
-        let through = listener.endpoint.clone().unwrap_or_else(|| "public path".to_owned());
-        let proxy = if listener.proxy_protocol { "v2" } else { "" };
+        let proxy = if listener["proxy_protocol"] == true { "v2" } else { "" };
         table.row([
-            listener.address.to_string(),
-            through,
-            listener.zone.clone(),
-            listener.target.clone(),
+            cell(&listener["address"]),
+            through(listener),
+            cell(&listener["zone"]),
+            cell(&listener["target"]),
             proxy.to_owned(),
         ]);
     }
     full(&table, terminal)
 }
 
-fn endpoints(view: &PlanView, terminal: Terminal) -> String {
+fn through(listener: &Value) -> String {
+    listener["endpoint"].as_str().unwrap_or("public path").to_owned()
+}
+
+fn endpoints(endpoints: &[Value], terminal: Terminal) -> String {
     let mut table = Table::new(["ENDPOINT", "STATE", "ADDRESSES"]);
-    for endpoint in &view.endpoints {
-        let addresses: Vec<String> = endpoint.addresses.iter().map(|at| format!("{} ({})", at.ip, at.zone)).collect();
-        table.row([endpoint.id.clone(), endpoint.state.to_owned(), addresses.join(", ")]);
+    for endpoint in endpoints {
+        let addresses = list(endpoint, "addresses").iter();
+        let addresses: Vec<_> = addresses.map(|at| format!("{} ({})", cell(&at["ip"]), cell(&at["zone"]))).collect();
+        table.row([cell(&endpoint["id"]), cell(&endpoint["state"]), addresses.join(", ")]);
     }
     full(&table, terminal)
 }
 
-fn apps(view: &PlanView, terminal: Terminal) -> String {
+fn apps(apps: &[Value], terminal: Terminal) -> String {
     let mut table = Table::new(["APP", "BACKEND", "RESTRICTED", "ADDRESS", "THROUGH"]);
-    for app in &view.apps {
-        let restricted = if app.restricted { "yes" } else { "no" };
-        let backend = app.backend.as_deref().unwrap_or("none");
-        let mut what = [app.app.clone(), backend.to_owned(), restricted.to_owned()];
-        for at in &app.addresses {
-            let through = at.endpoint.as_deref().unwrap_or("public path");
+    for app in apps {
+        let restricted = if app["restricted"] == true { "yes" } else { "no" };
+        let backend = app["backend"].as_str().unwrap_or("none");
+        let mut what = [cell(&app["app"]), backend.to_owned(), restricted.to_owned()];
+        for at in list(app, "addresses") {
             // Further addresses follow below the first.
-            table.row(std::mem::take(&mut what).into_iter().chain([at.address.to_string(), through.to_owned()]));
+            table.row(std::mem::take(&mut what).into_iter().chain([cell(&at["address"]), through(at)]));
         }
     }
     full(&table, terminal)
@@ -101,14 +109,14 @@ pub(in crate::cli) fn records(records: &[RecordView], terminal: Terminal) -> Str
     text
 }
 
-fn services(view: &PlanView, terminal: Terminal) -> String {
+fn services(services: &Value, terminal: Terminal) -> String {
     let mut table = Table::new(["WHAT", "ADDRESS"]);
-    for address in &view.services.dns {
-        table.row(["DNS, UDP and TCP".to_owned(), address.to_string()]);
+    for address in list(services, "dns") {
+        table.row(["DNS, UDP and TCP".to_owned(), cell(address)]);
     }
-    for (what, address) in [("metrics", view.services.metrics), ("admin API", view.services.admin)] {
-        if let Some(address) = address {
-            table.row([what.to_owned(), address.to_string()]);
+    for (what, address) in [("metrics", &services["metrics"]), ("admin API", &services["admin"])] {
+        if !address.is_null() {
+            table.row([what.to_owned(), cell(address)]);
         }
     }
     full(&table, terminal)

@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use self::progress::Progress;
 use super::table::{Terminal, print};
 use super::{Failure, FailureKind, PortChoice, planned, runtime};
-use crate::lifecycle::{SignalEvent, Signals, exit_code, run_command};
+use crate::lifecycle::{Signals, exit_code, run_command};
 use crate::quickstart::{Check, NetworkShift, Options, Quickstart, QuickstartError, StartStep, uri_environment};
 use crate::telemetry::LogHandle;
 
@@ -123,7 +123,7 @@ async fn start_and_wait(options: &Options, args: &Args) -> Result<ExitCode, Fail
     // Ctrl-C during the start ends it at once.
     tokio::select! {
         exit = run_until_stopped(options, args) => exit,
-        () = stop_now(&mut signals) => Err(Failure::new(FailureKind::Failed, "stopped while starting or stopping")),
+        () = signals.stop_now() => Err(Failure::new(FailureKind::Failed, "stopped while starting or stopping")),
     }
 }
 
@@ -151,7 +151,7 @@ async fn run_until_stopped(options: &Options, args: &Args) -> Result<ExitCode, F
         return verdict(&checks);
     }
     print(&page::suggestions(&quickstart, terminal))?;
-    let ended = wait(&quickstart, &mut signals).await;
+    let ended = quickstart.gateway().until_stopped(&mut signals).await;
     let carried = quickstart.stop().await;
     print(&page::carried(&carried, &by_check, terminal))?;
     match ended {
@@ -207,24 +207,6 @@ fn verdict(checks: &[Check]) -> Result<ExitCode, Failure> {
     }
     let text = format!("{} of {} checks failed\n  {}", failed.len(), checks.len(), failed.join("\n  "));
     Err(Failure::new(FailureKind::Failed, text))
-}
-
-/// Waits until it is stopped, or until an essential part has failed; then returns that part's name.
-async fn wait(quickstart: &Quickstart, signals: &mut Signals) -> Option<String> {
-    loop {
-        tokio::select! {
-            what = quickstart.gateway().failed() => return Some(what),
-            event = signals.next() => match event {
-                SignalEvent::Stop | SignalEvent::StopNow => return None,
-                // There is no config file to reload.
-                SignalEvent::Reload => {}
-            }
-        }
-    }
-}
-
-async fn stop_now(signals: &mut Signals) {
-    while signals.next().await != SignalEvent::StopNow {}
 }
 
 #[cfg(test)]

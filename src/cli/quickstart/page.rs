@@ -5,10 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+
 use crate::cli::check::counted;
 use crate::cli::connection_strings;
+use crate::cli::operator::cell;
 use crate::cli::plan::records;
-use crate::cli::plan::view::{self, RecordView, StringsView};
+use crate::cli::plan::view::{self, RecordView};
 use crate::cli::table::{Table, Terminal};
 use crate::model::{AppEndpointKind, TargetState};
 use crate::plan::{Listener, ListenerAccess, PrivateStrings, Snapshot, TargetKind, TargetView};
@@ -21,7 +24,7 @@ pub(super) fn started(quickstart: &Quickstart, checks: &[Check], terminal: Termi
     let mut text = String::new();
     let mut section = |title: &str, body: String| text.push_str(&format!("{}\n{body}\n", terminal.bold(title)));
     section("Targets", targets(&snapshot, terminal));
-    let strings: Vec<StringsView> = snapshot.strings.iter().map(StringsView::from).collect();
+    let strings = connection_strings::shown(&snapshot.strings);
     section("Connection strings", connection_strings::as_text(&strings, terminal));
     if !brief {
         section("DNS records of the private path", records(&private_records(&snapshot), terminal));
@@ -106,7 +109,7 @@ pub(super) fn carried(carried: &TrafficSummary, by_check: &TrafficSummary, termi
 fn targets(snapshot: &Snapshot, terminal: Terminal) -> String {
     let mut table = Table::new(["TARGET", "KIND", "PORT", "MEMBER", "ZONE", "HEALTH"]);
     for target in &snapshot.targets {
-        let mut what = [target.id.to_string(), view::kind(target.kind).to_owned(), target.port.to_string()];
+        let mut what = [target.id.to_string(), cell(&serde_json::json!(target.kind)), target.port.to_string()];
         for member in &target.members {
             let health = member.state.label();
             let health = match member.state {
@@ -269,17 +272,13 @@ fn drivers(
     recipes
 }
 
+/// Characters that are escaped in a path.
+const IN_PATH: AsciiSet = NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b'~');
+
 /// An absolute path, encoded for a connection string, as the command may be run in another directory.
 fn in_uri(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let mut text = String::new();
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => text.push(char::from(*byte)),
-            other => text.push_str(&format!("%{other:02X}")),
-        }
-    }
-    text
+    percent_encode(path.as_os_str().as_encoded_bytes(), &IN_PATH).to_string()
 }
 
 fn pages(quickstart: &Quickstart) -> Vec<Recipe> {

@@ -31,23 +31,13 @@ impl Transport {
     }
 }
 
-/// A response in comparable form: names without the trailing dot.
+/// A response in comparable form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::quickstart) struct DnsReply {
     /// The response code: `NoError`, `NXDomain`, `Refused`.
     pub(in crate::quickstart) code: ResponseCode,
-    /// The records: owner and data.
-    pub(in crate::quickstart) records: Vec<(String, DnsData)>,
-}
-
-/// A record's data.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::quickstart) enum DnsData {
-    Address(IpAddr),
-    Cname(String),
-    Srv { priority: u16, weight: u16, port: u16, host: String },
-    Txt(String),
-    Other(String),
+    /// The records: owner, type (`A` for both kinds of addresses) and data, with names without the trailing dot.
+    pub(in crate::quickstart) records: Vec<String>,
 }
 
 /// Asks `server` from `source` for the records of `kind` at `name`.
@@ -71,8 +61,8 @@ pub(in crate::quickstart) async fn ask(
     if reply.metadata.id != question.metadata.id {
         return Err(io::Error::other("the response is to another query"));
     }
-    let records = reply.answers.iter().map(|record| (text(&record.name), data(&record.data))).collect();
-    Ok(DnsReply { code: reply.metadata.response_code, records })
+    let records = reply.answers.iter().map(|record| format!("{} {}", text(&record.name), data(&record.data)));
+    Ok(DnsReply { code: reply.metadata.response_code, records: records.collect() })
 }
 
 async fn over_udp(source: Option<IpAddr>, server: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
@@ -95,18 +85,16 @@ async fn over_tcp(source: Option<IpAddr>, server: SocketAddr, question: &[u8]) -
     Ok(reply)
 }
 
-fn data(data: &RData) -> DnsData {
+fn data(data: &RData) -> String {
     match data {
-        RData::A(address) => DnsData::Address(address.0.into()),
-        RData::AAAA(address) => DnsData::Address(address.0.into()),
-        RData::CNAME(target) => DnsData::Cname(text(&target.0)),
-        RData::SRV(srv) => {
-            DnsData::Srv { priority: srv.priority, weight: srv.weight, port: srv.port, host: text(&srv.target) }
-        }
+        RData::A(address) => format!("A {address}"),
+        RData::AAAA(address) => format!("A {address}"),
+        RData::CNAME(target) => format!("CNAME {}", text(target)),
+        RData::SRV(srv) => format!("SRV {} {} {} {}", srv.priority, srv.weight, srv.port, text(&srv.target)),
         RData::TXT(txt) => {
-            DnsData::Txt(txt.txt_data.iter().map(|piece| String::from_utf8_lossy(piece).into_owned()).collect())
+            format!("TXT {:?}", txt.txt_data.iter().map(|piece| String::from_utf8_lossy(piece)).collect::<String>())
         }
-        other => DnsData::Other(other.to_string()),
+        other => other.to_string(),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Command dispatch, with the checks of whether this node may run a command.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bson::{Bson, Document, doc};
@@ -42,7 +41,7 @@ pub(super) struct CommandCall<'a> {
 
 /// Runs any command but `hello`.
 pub(super) async fn run(node: &StandInNode, client: &ClientInfo, body: &Document) -> Document {
-    node.store.counters.commands.fetch_add(1, Ordering::Relaxed);
+    node.store.counts().commands += 1;
     let name = body.keys().next().map_or("", String::as_str);
     let call = CommandCall { node, client, name, body };
     let rollbacks = node.store.data().rollbacks();

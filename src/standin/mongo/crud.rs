@@ -6,7 +6,7 @@ use super::batch::FirstBatch;
 use super::command::CommandCall;
 use super::error::{CommandError, CommandResult};
 use super::order::{integer, sort_by};
-use super::store::{Counters, StoreData, StoredAt};
+use super::store::{StoreData, StoredAt};
 use super::update::Update;
 use super::{MAX_BATCH, filter, path, pipeline};
 
@@ -14,13 +14,13 @@ pub(super) fn insert(call: &CommandCall<'_>) -> CommandResult {
     let (db, collection) = (call.db()?, call.collection()?);
     let documents = batch(call, "documents")?;
     let mut data = call.node.store.data();
-    let mut inserted = 0;
+    let mut inserted = 0_u64;
     let errors = each(call, documents, |_, document| {
         data.insert(db, collection, document.clone())?;
         inserted += 1;
         Ok(())
     })?;
-    Counters::add(&call.node.store.counters.inserted, inserted);
+    call.node.store.counts().inserted += inserted;
     Ok(with_errors(doc! { "n": inserted as i32 }, errors))
 }
 
@@ -54,7 +54,7 @@ pub(super) fn update(call: &CommandCall<'_>) -> CommandResult {
         }
         Ok(())
     })?;
-    Counters::add(&call.node.store.counters.updated, modified + upserted.len());
+    call.node.store.counts().updated += (modified + upserted.len()) as u64;
     let mut reply = doc! { "n": (matched + upserted.len()) as i32, "nModified": modified as i32 };
     if !upserted.is_empty() {
         reply.insert("upserted", upserted);
@@ -66,7 +66,7 @@ pub(super) fn delete(call: &CommandCall<'_>) -> CommandResult {
     let (db, collection) = (call.db()?, call.collection()?);
     let deletes = batch(call, "deletes")?;
     let mut data = call.node.store.data();
-    let mut deleted = 0;
+    let mut deleted = 0_u64;
     let errors = each(call, deletes, |_, statement| {
         call.refuse(statement, &["collation"])?;
         let limit = match statement.get("limit").and_then(|limit| integer(limit).or(limit.as_f64().map(|l| l as i64))) {
@@ -80,7 +80,7 @@ pub(super) fn delete(call: &CommandCall<'_>) -> CommandResult {
         }
         Ok(())
     })?;
-    Counters::add(&call.node.store.counters.deleted, deleted);
+    call.node.store.counts().deleted += deleted;
     Ok(with_errors(doc! { "n": deleted as i32 }, errors))
 }
 
@@ -89,8 +89,8 @@ pub(super) fn find_and_modify(call: &CommandCall<'_>) -> CommandResult {
     call.refuse(call.body, &["arrayFilters", "collation", "let", "fields"])?;
     let flag = |name: &str| call.body.get_bool(name).unwrap_or(false);
     let query = call.document("query")?;
-    let counters = &call.node.store.counters;
-    let mut data = call.node.store.data();
+    let store = &call.node.store;
+    let mut data = store.data();
     let found = select(&data, db, collection, &query, &call.document("sort")?, 1)?.pop();
     let value = |document: Option<&Document>| document.map_or(Bson::Null, |found| Bson::Document(found.clone()));
     if flag("remove") {
@@ -99,7 +99,7 @@ pub(super) fn find_and_modify(call: &CommandCall<'_>) -> CommandResult {
         }
         if let Some((place, _)) = &found {
             data.remove(db, collection, *place);
-            Counters::add(&counters.deleted, 1);
+            store.counts().deleted += 1;
         }
         let count = i32::from(found.is_some());
         let value = value(found.as_ref().map(|(_, document)| document));
@@ -114,13 +114,13 @@ pub(super) fn find_and_modify(call: &CommandCall<'_>) -> CommandResult {
         Some((place, before)) => {
             let after = update.apply(&before)?;
             data.replace(db, collection, place, after.clone())?;
-            Counters::add(&counters.updated, 1);
+            store.counts().updated += 1;
             let value = value(Some(if flag("new") { &after } else { &before }));
             Ok(doc! { "lastErrorObject": { "n": 1, "updatedExisting": true }, "value": value, "ok": 1.0 })
         }
         None if flag("upsert") => {
             let id = upsert(&mut data, db, collection, &query, &update)?;
-            Counters::add(&counters.updated, 1);
+            store.counts().updated += 1;
             let made = data.collection(db, collection).and_then(|made| made.by_id(&id)).filter(|_| flag("new"));
             let value = value(made.map(|(_, document)| document));
             let last = doc! { "n": 1, "updatedExisting": false, "upserted": id };
@@ -202,7 +202,7 @@ pub(super) fn first_batch(
 
 fn count_found(call: &CommandCall<'_>, reply: &Document, batch: &str) {
     let batch = reply.get_document("cursor").and_then(|cursor| cursor.get_array(batch));
-    Counters::add(&call.node.store.counters.found, batch.map_or(0, Vec::len));
+    call.node.store.counts().found += batch.map_or(0, Vec::len) as u64;
 }
 
 /// Copies of the documents that fit `query`, sorted, at most `most` of them.

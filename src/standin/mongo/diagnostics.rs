@@ -42,7 +42,7 @@ pub(super) fn host_info() -> Document {
 
 pub(super) fn server_status(call: &CommandCall<'_>) -> Document {
     let node = call.node;
-    let carried = node.store.counters.read();
+    let carried = *node.store.counts();
     let up = node.started.elapsed();
     let open = node.open_connections.load(Ordering::Relaxed);
     let mut status = doc! {

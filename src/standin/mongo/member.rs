@@ -22,7 +22,7 @@ use super::error::{CommandError, CommandResult};
 use super::horizon::Horizons;
 use super::order::integer;
 use super::store::Store;
-use super::wire::{self, Form};
+use super::wire;
 
 /// How long a member stays in a transitional state, so that clients see it.
 const PHASE: Duration = Duration::from_millis(30);
@@ -348,9 +348,5 @@ async fn exchange(from: IpAddr, to: SocketAddr, request: &Document) -> io::Resul
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind((from, 0).into())?;
     let mut stream = socket.connect(to).await?;
-    let form = Form::Msg { unacknowledged: false, exhaust: false, checksum: false };
-    stream.write_all(&wire::reply(form, 1, 0, false, request).map_err(io::Error::other)?).await?;
-    let message = wire::read(&mut stream).await.map_err(io::Error::other)?;
-    let message = message.ok_or(io::ErrorKind::UnexpectedEof)?;
-    Ok(wire::parse(&message).map_err(io::Error::other)?.body)
+    wire::exchange(&mut stream, 1, request).await
 }

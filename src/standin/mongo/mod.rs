@@ -39,6 +39,7 @@ pub use horizon::Horizons;
 pub use mongos::{Mongos, MongosAddresses, MongosSpec};
 pub use replica_set::{MemberStatus, ReplicaSet, ReplicaSetSpec};
 pub use store::StandInCounts;
+pub(crate) use wire::exchange;
 
 /// The server version that the stand-in behaves like.
 const VERSION: &str = "8.0.10";

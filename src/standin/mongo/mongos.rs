@@ -78,7 +78,7 @@ impl Mongos {
     /// The counts of all routers together.
     #[must_use]
     pub fn carried(&self) -> StandInCounts {
-        self.store.counters.read()
+        *self.store.counts()
     }
 
     /// Stops all routers and waits until all connections are closed.

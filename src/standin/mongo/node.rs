@@ -22,7 +22,7 @@ use super::error::CommandError;
 use super::hello::{self, Hello};
 use super::member::{SetMember, SetMemberState};
 use super::proxied::{NoHeader, take_header};
-use super::store::{Counters, Store};
+use super::store::Store;
 use super::wire::{self, Form, Request, WireError};
 use crate::model::DnsName;
 
@@ -174,7 +174,7 @@ impl StandInNode {
         while let Some(message) = wire::read(&mut wire).await? {
             let request = wire::parse(&message)?;
             if std::mem::take(&mut first) {
-                Counters::add(&self.store.counters.connections, 1);
+                self.store.counts().connections += 1;
             }
             let name = request.body.keys().next().map_or("", String::as_str);
             if hello::is_hello(name) {

@@ -112,7 +112,7 @@ impl ReplicaSet {
     /// The counts since the start.
     #[must_use]
     pub fn carried(&self) -> StandInCounts {
-        self.set.store.counters.read()
+        *self.set.store.counts()
     }
 
     /// The index of the primary, if any. Of two in a partitioned set, the one with the newer term.

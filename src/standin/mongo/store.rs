@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bson::oid::ObjectId;
@@ -35,42 +34,13 @@ pub struct StandInCounts {
     pub deleted: u64,
 }
 
-/// Counters behind [`StandInCounts`].
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) connections: AtomicU64,
-    pub(super) commands: AtomicU64,
-    pub(super) inserted: AtomicU64,
-    pub(super) found: AtomicU64,
-    pub(super) updated: AtomicU64,
-    pub(super) deleted: AtomicU64,
-}
-
-impl Counters {
-    pub(super) fn add(counter: &AtomicU64, count: usize) {
-        counter.fetch_add(count as u64, Ordering::Relaxed);
-    }
-
-    pub(super) fn read(&self) -> StandInCounts {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        StandInCounts {
-            connections: read(&self.connections),
-            commands: read(&self.commands),
-            inserted: read(&self.inserted),
-            found: read(&self.found),
-            updated: read(&self.updated),
-            deleted: read(&self.deleted),
-        }
-    }
-}
-
 /// The data of a node of a set, or a `mongos` of a cluster: databases, and the last write of every session.
 ///
 /// All nodes share one copy, so that a write is on every node at once. An isolated member gets its own copy
 /// ([`fork`](Self::fork)), which is rolled back if another primary was elected meanwhile ([`join`](Self::join)).
 #[derive(Debug, Clone, Default)]
 pub(super) struct Store {
-    pub(super) counters: Arc<Counters>,
+    counts: Arc<Mutex<StandInCounts>>,
     copies: Arc<ReplicaData>,
     member: usize,
 }
@@ -138,6 +108,11 @@ impl Store {
     /// The store as `member` sees it.
     pub(super) fn of(&self, member: usize) -> Self {
         Self { member, ..self.clone() }
+    }
+
+    /// The counts, to be read or added to.
+    pub(super) fn counts(&self) -> MutexGuard<'_, StandInCounts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locks the data for one command, which makes it atomic.

@@ -4,9 +4,11 @@
 //! older drivers needs them. `OP_COMPRESSED` is never offered in `hello`, so no client sends it. Sources: MongoDB wire
 //! protocol, and `source/message/OP_MSG.md` of the driver specifications.
 
+use std::io;
+
 use bson::raw::{RawBsonRef, RawDocument};
 use bson::{Bson, Document};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::{MAX_DEPTH, MAX_MESSAGE};
 
@@ -198,6 +200,18 @@ pub(super) fn reply(form: Form, id: i32, response_to: i32, more: bool, body: &Do
         out.extend(crc32c::crc32c(&out).to_le_bytes());
     }
     Ok(out)
+}
+
+/// Sends a command as message `id`, and reads the reply.
+pub(crate) async fn exchange<S>(stream: &mut S, id: i32, command: &Document) -> io::Result<Document>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let form = Form::Msg { unacknowledged: false, exhaust: false, checksum: false };
+    stream.write_all(&reply(form, id, 0, false, command).map_err(io::Error::other)?).await?;
+    stream.flush().await?;
+    let message = read(stream).await.map_err(io::Error::other)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(parse(&message).map_err(io::Error::other)?.body)
 }
 
 /// The unread rest of a message.
