@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::planned::{self, dns_options};
+use super::planned;
 use super::table::print;
 use super::{Failure, FailureKind};
 use crate::dns::{ExportFormat, export};
@@ -75,7 +75,7 @@ impl From<Format> for ExportFormat {
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let DnsCommand::Export(args) = &args.command;
     let planned = planned::load(&args.config, args.state.as_deref())?;
-    let options = dns_options(&planned.config);
+    let options = planned.config.settings.dns.unwrap_or_default();
     let text = export(&planned.snapshot.dns, args.vpc.as_ref(), args.format.into(), &options)?;
     if text.is_empty() {
         let seen = args.vpc.as_ref().map_or_else(|| "publicly".to_owned(), |vpc| format!("in `{vpc}`"));

@@ -105,9 +105,7 @@ impl From<SavedError> for Failure {
     fn from(error: SavedError) -> Self {
         let kind = match error {
             SavedError::Store(_) | SavedError::NotFollowed { .. } => FailureKind::Unavailable,
-            SavedError::Value { .. } | SavedError::Newer { .. } | SavedError::Lost { .. } | SavedError::Diverged => {
-                FailureKind::Data
-            }
+            SavedError::Value { .. } | SavedError::Unusable(_) => FailureKind::Data,
             SavedError::Taken { .. } => FailureKind::Unavailable,
             SavedError::TooManyKeys { .. } => FailureKind::Failed,
         };
@@ -121,15 +119,7 @@ impl From<ChangeError> for Failure {
             ChangeError::Save(error) => return error.into(),
             ChangeError::Plan(_) | ChangeError::Config(_) => FailureKind::Config,
             ChangeError::Bind(_) | ChangeError::Stopping => FailureKind::Unavailable,
-            ChangeError::Edit(_)
-            | ChangeError::NoSuchTarget { .. }
-            | ChangeError::AmbiguousTarget { .. }
-            | ChangeError::NoSuchFault { .. }
-            | ChangeError::BadFault { .. }
-            | ChangeError::NoSuchZone { .. }
-            | ChangeError::NoSuchGateway { .. }
-            | ChangeError::GatewayLives { .. }
-            | ChangeError::ShiftedAlready { .. } => FailureKind::Failed,
+            ChangeError::Edit(_) | ChangeError::Refused(..) => FailureKind::Failed,
         };
         Self::of(kind, &error)
     }

@@ -46,15 +46,7 @@ impl From<ChangeError> for Ec2Error {
             ChangeError::Save(_) | ChangeError::Stopping => {
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "Unavailable", message: chain(&error) }
             }
-            ChangeError::Config(_)
-            | ChangeError::NoSuchTarget { .. }
-            | ChangeError::AmbiguousTarget { .. }
-            | ChangeError::NoSuchFault { .. }
-            | ChangeError::BadFault { .. }
-            | ChangeError::NoSuchZone { .. }
-            | ChangeError::NoSuchGateway { .. }
-            | ChangeError::GatewayLives { .. }
-            | ChangeError::ShiftedAlready { .. } => Self::new("InvalidParameter", chain(&error)),
+            ChangeError::Config(_) | ChangeError::Refused(..) => Self::new("InvalidParameter", chain(&error)),
         }
     }
 }

@@ -101,7 +101,8 @@ fn path(target: &TargetId, word: &str) -> String {
 }
 
 fn move_it(args: &Move) -> Result<ExitCode, Failure> {
-    let target: TargetId = args.target.parse().map_err(|error: String| Failure::new(FailureKind::Failed, error))?;
+    let target =
+        args.target.parse::<TargetId>().map_err(|error| Failure::new(FailureKind::Failed, error.to_string()))?;
     let mut body = json!({});
     if let Some(port) = args.port {
         let port =

@@ -331,7 +331,7 @@ pub(in crate::cli) fn kind(kind: TargetKind) -> &'static str {
 
 impl From<&EndpointAccess> for PlannedEndpoint {
     fn from(access: &EndpointAccess) -> Self {
-        let address = |at: &crate::plan::EniAddress| EndpointAddressView {
+        let address = |at: &crate::model::EndpointAddress| EndpointAddressView {
             subnet: at.subnet.to_string(),
             zone: at.zone.to_string(),
             ip: at.ip,
