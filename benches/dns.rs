@@ -6,13 +6,14 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use plgw::dns::{DnsOptions, QueryType, Question, Rcode, answer};
+use plgw::config::DnsSettings;
+use plgw::dns::{QueryType, Question, Rcode, answer};
 use plgw::plan::{Generation, PortAllocations, compile};
 
 fn dns(c: &mut Criterion) {
     let mut group = c.benchmark_group("dns");
     let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let options = DnsOptions::default();
+    let options = DnsSettings::default();
     for targets in [3_usize, 25, 50, 75, 100] {
         let desired = support::config(targets, (Ipv4Addr::new(127, 1, 0, 11), 27017).into(), 1024).desired;
         let (snapshot, _) = compile(&desired, &PortAllocations::default(), Generation(1)).expect("the plan allows it");

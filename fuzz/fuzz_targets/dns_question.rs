@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use plgw::dns::{DnsOptions, reply};
+use plgw::config::DnsSettings;
+use plgw::dns::{reply};
 use plgw::plan::{Generation, Snapshot, compile};
 
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
@@ -23,7 +24,7 @@ const SOURCES: [Ipv4Addr; 4] = [
 
 fuzz_target!(|message: &[u8]| {
     for source in SOURCES {
-        let Some(reply) = reply(message, SocketAddr::from((source, 40_000)), &SNAPSHOT.dns, &DnsOptions::default())
+        let Some(reply) = reply(message, SocketAddr::from((source, 40_000)), &SNAPSHOT.dns, &DnsSettings::default())
         else {
             continue;
         };

@@ -295,7 +295,7 @@ async fn apps(shared: &ApiState, call: &Call, group: &ProjectId, rest: &[&str]) 
             let body: NonVpc = body(call)?;
             let id = app.id.clone();
             let allow = body.allow_non_vpc_client_requests;
-            shared.control.edit(move |draft| draft.set_non_vpc(&id, allow)).await?;
+            shared.control.edit(move |draft| draft.app_mut(&id).map(|app| app.allow_non_vpc_requests = allow)).await?;
             Ok((StatusCode::NO_CONTENT, None))
         }
         _ => Err(AppServicesError::not_found(format!("there is nothing at `{}`", call.path))),
@@ -341,7 +341,7 @@ async fn services(shared: &ApiState, call: &Call, app: &App, rest: &[&str]) -> A
             }
             let app = app.id.clone();
             if let Some(on) = body.wire_protocol_enabled {
-                shared.control.edit(move |draft| draft.set_wire_protocol(&app, on)).await?;
+                shared.control.edit(move |draft| draft.app_mut(&app).map(|app| app.wire_protocol = on)).await?;
             }
             Ok((StatusCode::NO_CONTENT, None))
         }
@@ -477,7 +477,7 @@ async fn migrate(shared: &ApiState, call: &Call, app: &App) -> AppServicesResult
             .map_err(|_| AppServicesError::bad(format!("`{text}` is not a region of App Services on AWS")))?,
     };
     let id = app.id.clone();
-    shared.control.edit(move |draft| draft.deploy(&id, to, region)).await?;
+    shared.control.edit(move |draft| draft.app_mut(&id).map(|app| (app.deployment, app.region) = (to, region))).await?;
     let inventory = shared.control.inventory();
     let app = inventory.apps.get(app.id.as_str()).ok_or_else(|| AppServicesError::not_found("app not found"))?;
     Ok(ok(migration(app)))

@@ -4,7 +4,6 @@ mod admin_tls;
 mod background;
 mod front_end;
 mod logs;
-mod options;
 mod plane;
 mod refusals;
 mod reload;
@@ -28,7 +27,7 @@ use self::front_end::{FrontEndParts, OnDemandFrontEnd};
 use self::plane::GatewayFlows;
 pub(crate) use self::store::open_store;
 use crate::api::{self, ApiParts, Credentials, FlowsView, StandInControl, iso8601};
-use crate::appservices::{AppOptions, Certificates};
+use crate::appservices::{AppOptions, CertificateFiles, Certificates};
 use crate::config::{self, Config, Settings};
 use crate::control::health::TcpProbe;
 use crate::control::store::OpenError;
@@ -204,20 +203,20 @@ impl Gateway {
         let store = Box::pin(open_store(&settings.state)).await?;
 
         let refusals = Arc::<Refusals>::default();
-        let flow_log = FlowLog::start(options::flow_log(&settings), &*registry.shared_recorder())?;
-        let data_options = DataOptions {
-            flow_log: flow_log.clone(),
-            refusals: Arc::clone(&refusals),
-            ..options::data(&settings, tick)
-        };
+        let flow_log =
+            FlowLog::start(settings.flow_logs.clone(), settings.access_log.clone(), &*registry.shared_recorder())?;
+        let mut data_options = DataOptions::from(&settings);
+        (data_options.flow_log, data_options.refusals) = (flow_log.clone(), Arc::clone(&refusals));
+        data_options.tick = tick.unwrap_or(data_options.tick);
         let (losses, lost) = mpsc::unbounded_channel();
         let data = DataPlane::start(data_options, registry.shared_recorder(), losses.clone());
         let data = data.map_err(StartError::Threads)?;
         let failed_dials = data.failed_dials();
         let (snapshots, snapshots_seen) = watch::channel(Arc::new(Snapshot::default()));
+        let certificates = settings.app_services.certificates.iter().cloned();
         let front_end = OnDemandFrontEnd::new(FrontEndParts {
             options: AppOptions::from(&settings),
-            files: options::certificates(&settings),
+            files: certificates.map(|(certificate, key)| CertificateFiles { certificate, key }).collect(),
             snapshots: snapshots_seen,
             lab_dir: settings.lab_dir.clone(),
             recorder: registry.shared_recorder(),
@@ -281,7 +280,7 @@ impl Gateway {
         if let Some((dns, sockets)) = settings.dns.as_ref().zip(dns_sockets) {
             let dns_ready = readiness.condition("dns");
             let metrics = DnsMetrics::new(&*registry.shared_recorder());
-            let server = DnsServer::start(sockets, options::dns(dns), control.snapshots(), metrics, &last_stop)?;
+            let server = DnsServer::start(sockets, dns.clone(), control.snapshots(), metrics, &last_stop)?;
             dns_addresses.extend_from_slice(server.addresses());
             dns_ready.set_ready("the DNS server answers");
             let fail = Arc::clone(&fail);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{EtcdSettings, StateLocation};
 use crate::control::store::{FileStore, MemoryStore, OpenError, StateStore};
-use crate::model::{ClaimId, GatewayId, ParseIdError};
+use crate::model::{ClaimId, GatewayId, ParseTextError};
 
 /// Opens the store at `location`.
 ///
@@ -32,7 +32,7 @@ pub(super) fn gateway_id(location: &StateLocation) -> Result<Option<GatewayId>, 
     }
     let unfit = |reason: String| OpenError::Etcd { source: format!("{reason}; set `gateway.id`").into() };
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(|error| unfit(error.to_string()))?;
-    name.trim().parse().map(Some).map_err(|error: ParseIdError| unfit(error.to_string()))
+    name.trim().parse().map(Some).map_err(|error: ParseTextError| unfit(error.to_string()))
 }
 
 /// The zones that this gateway is configured for; `None`: it serves all addresses.

@@ -33,28 +33,17 @@ pub struct AppOptions {
 
 impl Default for AppOptions {
     fn default() -> Self {
-        Self {
-            workers: std::thread::available_parallelism().map_or(1, usize::from),
-            backlog: 4096,
-            accepts_per_wake: 32,
-            keepalive: Some(Duration::from_secs(120)),
-            hold_time: Duration::from_secs(127),
-            proxy_protocol: false,
-            backend_ca: None,
-            drain: Duration::from_secs(300),
-            websocket_idle: Duration::from_secs(350),
-            limits: AppLimits::default(),
-        }
+        Self::from(&Settings::default())
     }
 }
 
 impl From<&Settings> for AppOptions {
-    /// Options from a config file, with defaults for the rest.
+    /// What a config file says.
     fn from(settings: &Settings) -> Self {
         let apps = &settings.app_services;
-        let defaults = Self::default();
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            workers: if settings.workers == 0 { defaults.workers } else { settings.workers },
+            workers: if settings.workers == 0 { cores() } else { settings.workers },
             backlog: i32::try_from(settings.limits.backlog).unwrap_or(i32::MAX),
             accepts_per_wake: u32::try_from(settings.limits.accepts_per_wake).unwrap_or(u32::MAX),
             keepalive: settings.keepalive,
@@ -65,14 +54,17 @@ impl From<&Settings> for AppOptions {
             websocket_idle: apps.websocket_idle,
             limits: AppLimits {
                 connections: apps.connections,
+                handshake: Duration::from_secs(10),
                 header_time: apps.header_time,
                 idle: apps.idle,
                 body_idle: apps.body_idle,
                 header_size: apps.header_size,
+                headers: 100,
                 streams: apps.streams,
+                resets: 100,
                 connect: apps.connect_timeout,
                 answer: apps.answer_timeout,
-                ..defaults.limits
+                backend_idle: Duration::from_secs(55),
             },
         }
     }
@@ -111,29 +103,6 @@ pub struct AppLimits {
 
 impl Default for AppLimits {
     fn default() -> Self {
-        Self {
-            connections: 10_000,
-            handshake: Duration::from_secs(10),
-            header_time: Duration::from_secs(10),
-            idle: Duration::from_secs(75),
-            body_idle: Duration::from_secs(60),
-            header_size: 32 << 10,
-            headers: 100,
-            streams: 100,
-            resets: 100,
-            connect: Duration::from_secs(5),
-            answer: Duration::from_secs(300),
-            backend_idle: Duration::from_secs(55),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_config_file_gives_the_defaults() {
-        assert_eq!(AppOptions::from(&Settings::default()), AppOptions::default());
+        AppOptions::default().limits
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::planned::{self, dns_options};
+use super::planned;
 use super::table::print;
 use super::{Failure, FailureKind};
 use crate::dns::{ExportFormat, export};
@@ -44,7 +44,7 @@ TXT: with it, use standard strings (mongodb://…), not mongodb+srv.")]
 pub(super) fn run(command: &Command) -> Result<ExitCode, Failure> {
     let Command::Export { config, format, vpc, state } = command;
     let planned = planned::load(config, state.as_deref())?;
-    let options = dns_options(&planned.config);
+    let options = planned.config.settings.dns.unwrap_or_default();
     let text = export(&planned.snapshot.dns, vpc.as_ref(), *format, &options)?;
     if text.is_empty() {
         let seen = vpc.as_ref().map_or_else(|| "publicly".to_owned(), |vpc| format!("in `{vpc}`"));

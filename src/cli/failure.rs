@@ -118,9 +118,7 @@ impl From<SavedError> for Failure {
     fn from(error: SavedError) -> Self {
         let kind = match error {
             SavedError::Store(_) | SavedError::NotFollowed { .. } => FailureKind::Unavailable,
-            SavedError::Value { .. } | SavedError::Newer { .. } | SavedError::Lost { .. } | SavedError::Diverged => {
-                FailureKind::Data
-            }
+            SavedError::Value { .. } | SavedError::Unusable(_) => FailureKind::Data,
             SavedError::Taken { .. } => FailureKind::Unavailable,
             SavedError::TooManyKeys { .. } => FailureKind::Failed,
         };
@@ -134,7 +132,7 @@ impl From<ChangeError> for Failure {
             ChangeError::Save(error) => return error.into(),
             ChangeError::Plan(_) | ChangeError::Config(_) => FailureKind::Config,
             ChangeError::Bind(_) | ChangeError::Stopping => FailureKind::Unavailable,
-            _ => FailureKind::Failed,
+            ChangeError::Edit(_) | ChangeError::Refused(..) => FailureKind::Failed,
         };
         Self::of(kind, &error)
     }

@@ -9,7 +9,6 @@ use crate::app::open_store;
 use crate::config::{self, Config, Positions, StateLocation};
 use crate::control;
 use crate::control::store::FileStore;
-use crate::dns::DnsOptions;
 use crate::plan::{Generation, Location, PlanError, PlanErrors, PortAllocations, Snapshot, compile};
 
 /// A config, and the snapshot that a gateway would start with.
@@ -59,16 +58,6 @@ pub(super) fn load(path: &Path, state: Option<&Path>) -> Result<PlannedConfig, F
     let (snapshot, _) =
         compile(&config.desired, &held, Generation(1)).map_err(|errors| in_file(path, &config.positions, &errors))?;
     Ok(PlannedConfig { config, snapshot, state })
-}
-
-/// The config's options of the DNS server.
-pub(super) fn dns_options(config: &Config) -> DnsOptions {
-    config.settings.dns.as_ref().map_or_else(DnsOptions::default, |dns| DnsOptions {
-        ttl: dns.ttl,
-        negative_ttl: dns.negative_ttl,
-        forward: dns.forward.clone(),
-        public_clients: dns.public_clients.clone(),
-    })
 }
 
 fn held(location: StateLocation) -> Result<(PortAllocations, StateSource), Failure> {

@@ -21,12 +21,9 @@ use crate::model::Desired;
 pub use error::{ConfigErrors, ConfigProblem};
 pub use positions::Positions;
 pub use settings::{
-    AdminTls, AppServicesSettings, DEFAULT_ACCEPTS_PER_WAKE, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_BACKLOG,
-    DEFAULT_DNS_LISTEN, DEFAULT_DNS_TTL, DEFAULT_ETCD_PREFIX, DEFAULT_FLOW_LOG_INTERVAL, DEFAULT_HELD_REFUSALS,
-    DEFAULT_HOLD_TIME, DEFAULT_KEEP, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE,
-    DEFAULT_NEGATIVE_TTL, DEFAULT_PIPE_SIZE, DEFAULT_PIPES_PER_WORKER, DEFAULT_ROTATE_SIZE, DEFAULT_SCRATCH,
-    DEFAULT_SHUTDOWN_GRACE, DnsSettings, EtcdSettings, FlowLogSettings, LimitSettings, LogDestination, LoggingSettings,
-    RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen,
+    AdminTls, AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_LAB_DIR, DnsSettings, EtcdSettings,
+    FlowLogSettings, LimitSettings, LogDestination, LoggingSettings, RelaySettings, STATE_FILE, Settings,
+    StateLocation, TrafficType, admin_may_listen,
 };
 
 /// The quickstart's config file, from `config/scenarios/`.

@@ -14,71 +14,27 @@ use crate::model::{CidrSet, ClaimId, DnsName, FlowLogFormat, GatewayId, LogLevel
 /// elsewhere and needs no root privileges.
 pub const DEFAULT_LAB_DIR: &str = "./plgw-lab";
 
-/// The default prefix of every key in etcd.
-pub const DEFAULT_ETCD_PREFIX: &str = "plgw/";
-
 /// The state file in the lab's directory.
 pub const STATE_FILE: &str = "state.json";
 
-/// 53 is usually taken by the system; 5335 is similar, free, and needs no root privileges.
-pub const DEFAULT_DNS_LISTEN: SocketAddr = loopback(5335);
-
 /// In the port range of Prometheus exporters.
-pub const DEFAULT_METRICS: SocketAddr = loopback(9464);
+pub(super) const DEFAULT_METRICS: SocketAddr = loopback(9464);
 
 /// Not the default port of any well-known service.
 pub const DEFAULT_ADMIN: SocketAddr = loopback(8474);
 
-/// The TTL of Atlas and `vpce` names: a port move is visible within a minute.
-pub const DEFAULT_DNS_TTL: Duration = Duration::from_secs(60);
-
-/// The negative TTL: the lesser of a private hosted zone's SOA TTL (900 s) and its minimum (86,400 s). Source: Route
-/// 53, *SOA and NS records*.
-pub const DEFAULT_NEGATIVE_TTL: Duration = Duration::from_secs(900);
-
-/// Large enough for a bulk stream; one buffer serves a whole worker, so its size costs nothing per flow.
-pub const DEFAULT_SCRATCH: usize = 128 * 1024;
-
-/// Large enough for a bulk stream, small enough that 64 pipes stay below the kernel's limit of 64 MiB of pipe pages per
-/// user.
-pub const DEFAULT_PIPE_SIZE: usize = 256 * 1024;
-
-/// Directions that one worker splices at the same time; each holds two descriptors. Further ones are copied.
-pub const DEFAULT_PIPES_PER_WORKER: usize = 64;
-
-/// Enough for a burst, few enough that the worker's flows do not wait.
-pub const DEFAULT_ACCEPTS_PER_WAKE: usize = 32;
-
-/// Linux' maximum of a backlog (`net.core.somaxconn`).
-pub const DEFAULT_BACKLOG: u32 = 4096;
-
-/// Each held client costs a descriptor; beyond this number, refused clients are reset.
-pub const DEFAULT_HELD_REFUSALS: usize = 1024;
-
-/// How long a Linux client tries to connect to an address that does not answer (`tcp_syn_retries` = 6).
-pub const DEFAULT_HOLD_TIME: Duration = Duration::from_secs(127);
-
 /// Below the idle time-out of 350 s, so that a dead peer is detected before its flow expires.
-pub const DEFAULT_KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
+pub(super) const DEFAULT_KEEPALIVE_IDLE: Duration = Duration::from_secs(120);
 
 /// Below the stop time-out of service managers (90 s with systemd), long enough for queries to end.
-pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+pub(super) const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
 
 /// The default TTL of DNS answers: caches return the old port of a moved target for that long. If `dns.ttl` is set to a
 /// longer time, that is the default.
-pub const DEFAULT_MOVE_GRACE: Duration = Duration::from_secs(60);
-
-/// AWS' default of the maximum aggregation interval; the other choice is 60 s.
-pub const DEFAULT_FLOW_LOG_INTERVAL: Duration = Duration::from_secs(600);
+pub(super) const DEFAULT_MOVE_GRACE: Duration = Duration::from_secs(60);
 
 /// AWS' value for interfaces that were created by a service, as those of endpoints are.
 pub const DEFAULT_ACCOUNT_ID: &str = "unknown";
-
-/// Large enough for searching, small enough for an editor.
-pub const DEFAULT_ROTATE_SIZE: usize = 64 << 20;
-
-/// With the size above, less than half a GiB.
-pub const DEFAULT_KEEP: usize = 5;
 
 /// 127.0.0.1 with `port`.
 const fn loopback(port: u16) -> SocketAddr {
@@ -341,9 +297,13 @@ pub struct DnsSettings {
 impl Default for DnsSettings {
     fn default() -> Self {
         Self {
-            listen: vec![DEFAULT_DNS_LISTEN],
-            ttl: DEFAULT_DNS_TTL,
-            negative_ttl: DEFAULT_NEGATIVE_TTL,
+            // 53 is usually taken by the system; 5335 is similar, free, and needs no root privileges.
+            listen: vec![loopback(5335)],
+            // The TTL of Atlas and `vpce` names: a port move is visible within a minute.
+            ttl: Duration::from_secs(60),
+            // The lesser of a private hosted zone's SOA TTL (900 s) and its minimum (86,400 s). Source: Route 53, *SOA and
+            // NS records*.
+            negative_ttl: Duration::from_secs(900),
             forward: Vec::new(),
             public_clients: CidrSet::everywhere(),
         }
@@ -368,10 +328,14 @@ pub struct RelaySettings {
 impl Default for RelaySettings {
     fn default() -> Self {
         Self {
-            scratch: DEFAULT_SCRATCH,
+            // Large enough for a bulk stream; one buffer serves a whole worker, so its size costs nothing per flow.
+            scratch: 128 * 1024,
             splice: true,
-            pipe_size: DEFAULT_PIPE_SIZE,
-            pipes_per_worker: DEFAULT_PIPES_PER_WORKER,
+            // Large enough for a bulk stream, small enough that 64 pipes stay below the kernel's limit of 64 MiB of pipe pages
+            // per user.
+            pipe_size: 256 * 1024,
+            // Directions that one worker splices at the same time; each holds two descriptors. Further ones are copied.
+            pipes_per_worker: 64,
             congestion: None,
         }
     }
@@ -400,10 +364,14 @@ pub struct LimitSettings {
 impl Default for LimitSettings {
     fn default() -> Self {
         Self {
-            accepts_per_wake: DEFAULT_ACCEPTS_PER_WAKE,
-            backlog: DEFAULT_BACKLOG,
-            held_refusals: DEFAULT_HELD_REFUSALS,
-            hold_time: DEFAULT_HOLD_TIME,
+            // Enough for a burst, few enough that the worker's flows do not wait.
+            accepts_per_wake: 32,
+            // Linux' maximum of a backlog (`net.core.somaxconn`).
+            backlog: 4096,
+            // Each held client costs a descriptor; beyond this number, refused clients are reset.
+            held_refusals: 1024,
+            // How long a Linux client tries to connect to an address that does not answer (`tcp_syn_retries` = 6).
+            hold_time: Duration::from_secs(127),
         }
     }
 }
@@ -440,7 +408,7 @@ pub struct AppServicesSettings {
 }
 
 impl Default for AppServicesSettings {
-    /// `appservices::AppOptions` and `AppLimits` explain the values; a test compares them.
+    /// Where the values come from is said in `appservices::AppOptions` and `AppLimits`.
     fn default() -> Self {
         Self {
             certificates: Vec::new(),

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::raw::shown;
 use crate::model::{
-    CidrSet, HumanDuration, HumanSize, LogLevels, NodeAddress, ParsePortError, Region, Share, TargetPort, Zone,
+    CidrSet, HumanDuration, HumanSize, LogLevels, NodeAddress, Region, Share, TargetPort, Zone, not_a_port,
 };
 
 type ReadResult<T> = Result<T, String>;
@@ -182,7 +182,7 @@ pub(super) fn bindable(value: &DeValue<'_>) -> ReadResult<SocketAddr> {
     // If only the port is invalid, the error is about the port.
     let port = text.rsplit_once(':').filter(|(host, _)| host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok());
     Err(match port {
-        Some((_, port)) => ParsePortError::Port(format!("`{port}`")).to_string(),
+        Some((_, port)) => not_a_port(format_args!("`{port}`")).to_string(),
         None => format!("`{text}` is not ADDRESS:PORT, as `127.0.0.1:27017`"),
     })
 }
@@ -229,12 +229,12 @@ pub(super) fn url(value: &DeValue<'_>) -> ReadResult<String> {
 }
 
 /// One of the words in `non_empty_text`, which maps each to its value.
-pub(super) fn one_of<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> ReadResult<T> {
+pub(super) fn one_of<T: Clone>(non_empty_text: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> ReadResult<T> {
     move |value| {
-        let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let known: Vec<String> = non_empty_text.iter().map(|(word, _)| format!("`{word}`")).collect();
         let known = known.join(", ");
         let text = quoted(value, &format!("one of {known}"))?;
-        words
+        non_empty_text
             .iter()
             .find(|(word, _)| *word == text)
             .map(|(_, meaning)| meaning.clone())

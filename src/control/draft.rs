@@ -9,7 +9,7 @@ pub mod named_strings;
 pub mod profiles;
 mod serverless;
 
-use crate::model::ParseIdError;
+use crate::model::ParseTextError;
 use crate::plan::RuleError;
 
 use super::inventory::{Inventory, Timestamp};
@@ -146,6 +146,26 @@ pub enum ResourceKind {
 }
 
 impl ResourceKind {
+    /// The error that there is no such resource.
+    fn missing(self, id: impl std::fmt::Display) -> EditError {
+        EditError::Missing { what: self, id: id.to_string() }
+    }
+
+    /// The error that it already exists.
+    fn exists(self, id: impl std::fmt::Display) -> EditError {
+        EditError::Exists { what: self, id: id.to_string() }
+    }
+
+    /// The error that it is in use.
+    fn in_use(self, id: impl std::fmt::Display, by: impl std::fmt::Display) -> EditError {
+        EditError::InUse { what: self, id: id.to_string(), by: by.to_string() }
+    }
+
+    /// The error that its state does not allow the change.
+    fn in_state(self, id: impl std::fmt::Display, state: &str, wanted: &'static str) -> EditError {
+        EditError::WrongState { what: self, id: id.to_string(), state: state.to_owned(), wanted }
+    }
+
     /// The kind of resource that an id of EC2's denotes, by its prefix.
     #[must_use]
     pub fn of_id(id: &str) -> Self {
@@ -214,14 +234,14 @@ pub(crate) fn random(length: usize, alphabet: &[u8]) -> String {
 }
 
 /// A new AWS id: `prefix` and 17 hex digits, not in use.
-fn new_id<T: std::str::FromStr<Err = ParseIdError>>(prefix: &str, taken: impl Fn(&T) -> bool) -> T {
+fn new_id<T: std::str::FromStr<Err = ParseTextError>>(prefix: &str, taken: impl Fn(&T) -> bool) -> T {
     new_id_of(prefix, 17, taken)
 }
 
 /// A new id: `prefix` and `digits` hex digits, not in use.
 fn new_id_of<T>(prefix: &str, digits: usize, taken: impl Fn(&T) -> bool) -> T
 where
-    T: std::str::FromStr<Err = ParseIdError>,
+    T: std::str::FromStr<Err = ParseTextError>,
 {
     loop {
         let id: T = format!("{prefix}0{}", random_hex(digits - 1)).parse().expect("so many hex digits make an id");

@@ -9,7 +9,7 @@ use super::draft::{EditError, ResourceKind};
 use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
 use super::overrides::{FaultOrigin, FaultRecord};
-use super::owner::{ChangeError, Command, FaultPhase, MAX_REPLAYS, Owner, RETRY_DELAY, replayed};
+use super::owner::{ChangeError, Command, FaultPhase, MAX_REPLAYS, Owner, RETRY_DELAY, Refused, replayed};
 use super::plane::Plane;
 use crate::model::{Fault, FaultKind, FaultScope, TargetId, check_fault};
 use crate::plan::AppListenerKind;
@@ -21,7 +21,7 @@ impl<P: Plane> Owner<P> {
             fault.name = self.overrides.free_name(&fault);
         }
         let name = fault.name.clone();
-        let bad = |problem| ChangeError::BadFault { name: name.clone(), problem };
+        let bad = |problem| ChangeError::Refused(Refused::BadFault, format!("fault `{name}`: {problem}"));
         check_fault(&fault).map_err(bad)?;
         self.check_scope(&fault.scope).map_err(bad)?;
         if !replace && self.overrides.faults.contains_key(&name) {
@@ -83,9 +83,7 @@ impl<P: Plane> Owner<P> {
         let names: Vec<String> = name.map_or_else(|| overrides.faults.keys().cloned().collect(), |name| vec![name]);
         for name in &names {
             if !overrides.clear(name, &self.config.faults, true) {
-                let known: Vec<_> = overrides.faults.keys().map(String::as_str).collect();
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                return Err(ChangeError::NoSuchFault { name: name.clone(), known });
+                return Err(ChangeError::no_such_fault(name, overrides.faults.keys().map(String::as_str)));
             }
         }
         self.set_overrides(overrides).await?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -17,14 +18,14 @@ use super::plane::Plane;
 use super::saved::{Known, Loaded};
 use super::saved_error::SavedError;
 use super::shared::{HEAD, Shared, SharedStatus};
-use super::store::{Entry, StateStore, StoreError, WatchEnd};
+use super::store::{Entry, StateStore, StoreError};
 use crate::model::Desired;
 use crate::plan::Generation;
 
 /// Maximum number of attempts to start while other gateways change the state.
 const START_ATTEMPTS: usize = 100;
 
-/// How often the head is read while the watch reports nothing. This detects a store that does not answer, and one that
+/// How often the latest change is asked for when the store tells of none: so a store that does not answer is noticed, and one that
 /// was restored from a backup, whose watch stays silent.
 const READ_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -41,11 +42,11 @@ pub(super) async fn watch(
         let mut answered = Timestamp::now();
         loop {
             let begun = async {
-                let now = store.range(HEAD).await?.revision;
-                store.watch(HEAD, now).await
+                store.range(HEAD).await?;
+                store.changes(HEAD).await
             };
-            let mut watch = match begun.await {
-                Ok(watch) => watch,
+            let mut changes = match begun.await {
+                Ok(changes) => changes,
                 Err(error) => {
                     record_unreachable(&status, answered, &error);
                     tokio::time::sleep(RETRY_DELAY).await;
@@ -53,7 +54,7 @@ pub(super) async fn watch(
                 }
             };
             loop {
-                // Changes before the watch began are not missed, as the head is read after it.
+                // What was changed before is not missed: the head is read after the stream began.
                 let wait = match store.range(HEAD).await {
                     Err(error) => {
                         record_unreachable(&status, answered, &error);
@@ -69,10 +70,8 @@ pub(super) async fn watch(
                         if followed.await.unwrap_or(true) { READ_INTERVAL } else { RETRY_DELAY }
                     }
                 };
-                match timeout(wait, watch.next()).await {
-                    Ok(Ok(_)) | Err(_) => {}
-                    Ok(Err(WatchEnd::Lagged)) => break,
-                    Ok(Err(WatchEnd::Closed)) => return,
+                if let Ok(None) = timeout(wait, changes.next()).await {
+                    break;
                 }
             }
         }

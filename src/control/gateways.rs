@@ -33,7 +33,7 @@ use super::chain::chain;
 use super::config_base::ConfigBase;
 use super::holder::{self, HostLock};
 use super::inventory::Timestamp;
-use super::owner::{ChangeError, Command, Decision, Owner, RETRY_DELAY};
+use super::owner::{ChangeError, Command, Decision, Owner, RETRY_DELAY, Refused};
 use super::plane::Plane;
 use super::saved::Loaded;
 use super::shared::KNOWN;
@@ -349,7 +349,13 @@ impl MembershipTask {
     }
 
     async fn forget(&mut self, gateway: &GatewayId) -> Result<bool, ChangeError> {
-        let lives = |heard| ChangeError::GatewayLives { gateway: gateway.clone(), heard };
+        let lives = |heard: Duration| {
+            let seconds = heard.as_secs();
+            let text = format!(
+                "gateway `{gateway}` renewed its lease {seconds} s ago; stop it first, it is removed when it stops"
+            );
+            ChangeError::Refused(Refused::GatewayLives, text)
+        };
         let Some(txn) = self.membership.forgetting(gateway, self.now()).map_err(lives)? else {
             return Ok(false);
         };
@@ -498,7 +504,7 @@ impl<P: Plane> Owner<P> {
     pub(super) async fn forget(&mut self, gateway: &GatewayId) -> Result<usize, ChangeError> {
         let waiting: Vec<_> = self.held.waiting_for(gateway).map(|(service, port)| (service.clone(), port)).collect();
         if waiting.is_empty() && !self.saved.has_gateway(gateway) {
-            return Err(ChangeError::NoSuchGateway { gateway: gateway.clone() });
+            return Err(ChangeError::no_such_gateway(gateway));
         }
         let mut held = self.held.clone();
         waiting.iter().for_each(|(service, port)| held.acknowledge(gateway, service, *port));

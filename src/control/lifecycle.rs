@@ -61,21 +61,21 @@ pub(super) enum DueTransition {
     /// An endpoint's state ends.
     Endpoint(VpceId),
     /// A registration's removal ends, or the wait for its endpoint does.
-    Registration(VpceServiceId, VpceId),
+    Registration(Pair<VpceServiceId, VpceId>),
     /// A cluster's change ends.
-    Cluster(ProjectId, ClusterName),
+    Cluster(Pair<ProjectId, ClusterName>),
     /// A cluster's update for an added or removed endpoint ends.
-    Update(ProjectId, ClusterName),
+    Update(Pair<ProjectId, ClusterName>),
     /// A database user expires.
-    User(ProjectId, String),
+    User(Pair<ProjectId, String>),
     /// Connection strings are published, or fail.
-    Strings(ProjectId, String),
+    Strings(Pair<ProjectId, String>),
     /// A serverless instance's change ends.
-    Serverless(ProjectId, ClusterName),
+    Serverless(Pair<ProjectId, ClusterName>),
     /// The private endpoint of a serverless instance changes state.
-    Reservation(ProjectId, ClusterName),
+    Reservation(Pair<ProjectId, ClusterName>),
     /// An Online Archives' endpoint is removed, or the wait for it ends.
-    Archive(ProjectId, VpceId),
+    Archive(Pair<ProjectId, VpceId>),
     /// A private endpoint on Azure or Google Cloud changes state.
     CloudEndpoint(CloudEndpointKey),
 }
@@ -92,8 +92,8 @@ pub(super) fn next(inventory: &Inventory, pace: Pace) -> Option<(Timestamp, DueT
 
 /// Expiry of database users; a push does not bring it forward.
 fn expiring(inventory: &Inventory) -> impl Iterator<Item = (Timestamp, DueTransition)> + '_ {
-    let due = |(Pair(project, id), user): (&Pair<ProjectId, String>, &DatabaseUser)| {
-        Some((user.delete_after?, DueTransition::User(project.clone(), id.clone())))
+    let due = |(key, user): (&Pair<ProjectId, String>, &DatabaseUser)| {
+        Some((user.delete_after?, DueTransition::User(key.clone())))
     };
     inventory.users.iter().filter_map(due)
 }
@@ -123,32 +123,28 @@ fn all<'a>(
         };
         record.is_transient().then(|| (record.since.plus(wait), DueTransition::Endpoint(id.clone())))
     });
-    let registrations = inventory.registrations.iter().filter_map(|(Pair(service, endpoint), record)| {
-        let known = inventory.endpoints.contains_key(endpoint);
+    let registrations = inventory.registrations.iter().filter_map(|(key, record)| {
+        let known = inventory.endpoints.contains_key(&key.1);
         let wait = match (record.deleting, known, &record.error) {
             (true, _, _) => times.endpoint_deletion,
             (false, false, None) => times.unknown_endpoint,
             _ => return None,
         };
-        Some((record.since.plus(wait), DueTransition::Registration(service.clone(), endpoint.clone())))
+        Some((record.since.plus(wait), DueTransition::Registration(key.clone())))
     });
-    let clusters = inventory.clusters.iter().filter(|(_, record)| record.state != ClusterState::Idle).map(
-        |(Pair(project, name), record)| {
-            (record.since.plus(times.cluster), DueTransition::Cluster(project.clone(), name.clone()))
-        },
-    );
+    let clusters = inventory.clusters.iter().filter(|(_, record)| record.state != ClusterState::Idle);
+    let clusters =
+        clusters.map(|(key, record)| (record.since.plus(times.cluster), DueTransition::Cluster(key.clone())));
     let updates = inventory
         .updates
         .iter()
         .filter(|(key, _)| !inventory.endpoints_change(key))
-        .map(|(key, since)| (since.plus(times.cluster), DueTransition::Update(key.0.clone(), key.1.clone())));
+        .map(|(key, since)| (since.plus(times.cluster), DueTransition::Update(key.clone())));
     let strings = inventory
         .named_strings
         .iter()
         .filter(|(_, record)| record.status == StringsStatus::Pending && !inventory.chosen_endpoints_change(record))
-        .map(|(key, record)| {
-            (record.updated.plus(times.cluster), DueTransition::Strings(key.0.clone(), key.1.clone()))
-        });
+        .map(|(key, record)| (record.updated.plus(times.cluster), DueTransition::Strings(key.clone())));
     let of_clusters = clusters.chain(updates).chain(strings);
     services.chain(endpoints).chain(registrations).chain(of_clusters).chain(other_transitions(inventory, times))
 }
@@ -158,12 +154,10 @@ fn other_transitions<'a>(
     inventory: &'a Inventory,
     times: &'a StateDurations,
 ) -> impl Iterator<Item = (Timestamp, DueTransition)> + 'a {
-    let instances = inventory.serverless.iter().filter(|(_, record)| record.state != ClusterState::Idle).map(
-        |(Pair(project, name), record)| {
-            (record.since.plus(times.cluster), DueTransition::Serverless(project.clone(), name.clone()))
-        },
-    );
-    let reservations = inventory.serverless.iter().filter_map(|(Pair(project, name), record)| {
+    let instances = inventory.serverless.iter().filter(|(_, record)| record.state != ClusterState::Idle);
+    let instances =
+        instances.map(|(key, record)| (record.since.plus(times.cluster), DueTransition::Serverless(key.clone())));
+    let reservations = inventory.serverless.iter().filter_map(|(key, record)| {
         let own = record.endpoint.as_ref()?;
         let wait = match (own.state, &own.claimed) {
             (Reservation::ReservationRequested, _) => times.service_creation,
@@ -173,15 +167,15 @@ fn other_transitions<'a>(
             }
             (Reservation::Reserved, _) => return None,
         };
-        Some((own.since.plus(wait), DueTransition::Reservation(project.clone(), name.clone())))
+        Some((own.since.plus(wait), DueTransition::Reservation(key.clone())))
     });
-    let archives = inventory.archives.iter().filter_map(|(Pair(project, id), record)| {
-        let wait = match (record.deleting, inventory.endpoints.contains_key(id), &record.error) {
+    let archives = inventory.archives.iter().filter_map(|(key, record)| {
+        let wait = match (record.deleting, inventory.endpoints.contains_key(&key.1), &record.error) {
             (true, _, _) => times.endpoint_deletion,
             (false, false, None) => times.unknown_endpoint,
             _ => return None,
         };
-        Some((record.since.plus(wait), DueTransition::Archive(project.clone(), id.clone())))
+        Some((record.since.plus(wait), DueTransition::Archive(key.clone())))
     });
     let in_clouds = inventory.cloud_endpoints.iter().filter_map(|(key, own)| {
         Some((own.since.plus(times.of_service(own.state)?), DueTransition::CloudEndpoint(key.clone())))
@@ -202,18 +196,14 @@ pub(super) fn execute(inventory: &mut Inventory, due: &DueTransition, now: Times
     match due {
         DueTransition::Service(id) => service(inventory, id, now),
         DueTransition::Endpoint(id) => endpoint(inventory, id, now),
-        DueTransition::Registration(service, endpoint) => registration(inventory, service, endpoint, now),
-        DueTransition::Cluster(project, name) => cluster(inventory, project, name, now),
-        DueTransition::Update(project, name) => {
-            inventory.updates.remove(&Pair(project.clone(), name.clone()));
-        }
-        DueTransition::User(project, id) => {
-            inventory.users.remove(&Pair(project.clone(), id.clone()));
-        }
-        DueTransition::Strings(project, id) => strings(inventory, project, id, now),
-        DueTransition::Serverless(project, name) => serverless(inventory, project, name, now),
-        DueTransition::Reservation(project, name) => reservation(inventory, project, name, now),
-        DueTransition::Archive(project, id) => archive(inventory, project, id, now),
+        DueTransition::Registration(key) => registration(inventory, key, now),
+        DueTransition::Cluster(key) => cluster(inventory, key, now),
+        DueTransition::Update(key) => drop(inventory.updates.remove(key)),
+        DueTransition::User(key) => drop(inventory.users.remove(key)),
+        DueTransition::Strings(key) => strings(inventory, key, now),
+        DueTransition::Serverless(key) => serverless(inventory, key, now),
+        DueTransition::Reservation(key) => reservation(inventory, key, now),
+        DueTransition::Archive(key) => archive(inventory, key, now),
         DueTransition::CloudEndpoint(key) => cloud_endpoint(inventory, key, now),
     }
 }
@@ -232,29 +222,29 @@ pub(super) fn fail(inventory: &mut Inventory, due: &DueTransition, reason: &str,
                 (record.since, record.error) = (now, Some(reason.to_owned()));
             }
         }
-        DueTransition::Registration(service, endpoint) => {
-            if let Some(record) = inventory.registrations.get_mut(&Pair(service.clone(), endpoint.clone())) {
+        DueTransition::Registration(key) => {
+            if let Some(record) = inventory.registrations.get_mut(key) {
                 (record.since, record.error) = (now, Some(reason.to_owned()));
             }
         }
-        DueTransition::Cluster(project, name) => {
-            if let Some(record) = inventory.clusters.get_mut(&Pair(project.clone(), name.clone())) {
+        DueTransition::Cluster(key) => {
+            if let Some(record) = inventory.clusters.get_mut(key) {
                 (record.state, record.since) = (ClusterState::Idle, now);
             }
         }
-        DueTransition::Serverless(project, name) => {
-            if let Some(record) = inventory.serverless.get_mut(&Pair(project.clone(), name.clone())) {
+        DueTransition::Serverless(key) => {
+            if let Some(record) = inventory.serverless.get_mut(key) {
                 (record.state, record.since) = (ClusterState::Idle, now);
             }
         }
-        DueTransition::Reservation(project, name) => {
-            let record = inventory.serverless.get_mut(&Pair(project.clone(), name.clone()));
+        DueTransition::Reservation(key) => {
+            let record = inventory.serverless.get_mut(key);
             if let Some(own) = record.and_then(|record| record.endpoint.as_mut()) {
                 (own.state, own.since, own.error) = (Reservation::Reserved, now, Some(reason.to_owned()));
             }
         }
-        DueTransition::Archive(project, id) => {
-            if let Some(record) = inventory.archives.get_mut(&Pair(project.clone(), id.clone())) {
+        DueTransition::Archive(key) => {
+            if let Some(record) = inventory.archives.get_mut(key) {
                 (record.since, record.error) = (now, Some(reason.to_owned()));
             }
         }
@@ -263,8 +253,8 @@ pub(super) fn fail(inventory: &mut Inventory, due: &DueTransition, reason: &str,
                 (own.state, own.since, own.error) = (ServiceState::Failed, now, Some(reason.to_owned()));
             }
         }
-        DueTransition::Strings(project, id) => {
-            if let Some(record) = inventory.named_strings.get_mut(&Pair(project.clone(), id.clone())) {
+        DueTransition::Strings(key) => {
+            if let Some(record) = inventory.named_strings.get_mut(key) {
                 record.error = Some(format!("The connection strings can't be published: {reason}."));
                 (record.status, record.updated) = (StringsStatus::Failed, now);
             }
@@ -338,9 +328,9 @@ fn endpoint(inventory: &mut Inventory, id: &VpceId, now: Timestamp) {
     }
 }
 
-fn registration(inventory: &mut Inventory, service: &VpceServiceId, endpoint: &VpceId, now: Timestamp) {
-    let key = Pair(service.clone(), endpoint.clone());
-    let Some(record) = inventory.registrations.get_mut(&key) else { return };
+fn registration(inventory: &mut Inventory, key: &Pair<VpceServiceId, VpceId>, now: Timestamp) {
+    let Pair(service, endpoint) = key;
+    let Some(record) = inventory.registrations.get_mut(key) else { return };
     if !record.deleting {
         record.since = now;
         record.error = Some(format!(
@@ -349,7 +339,7 @@ fn registration(inventory: &mut Inventory, service: &VpceServiceId, endpoint: &V
         ));
         return;
     }
-    inventory.registrations.remove(&key);
+    inventory.registrations.remove(key);
     if let Some(record) = inventory.endpoints.get_mut(endpoint)
         && record.endpoint.state != EndpointState::Deleting
     {
@@ -380,21 +370,19 @@ fn cloud_endpoint(inventory: &mut Inventory, key: &CloudEndpointKey, now: Timest
     }
 }
 
-fn cluster(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Timestamp) {
-    let key = Pair(project.clone(), name.clone());
-    let Some(record) = inventory.clusters.get_mut(&key) else { return };
+fn cluster(inventory: &mut Inventory, key: &Pair<ProjectId, ClusterName>, now: Timestamp) {
+    let Some(record) = inventory.clusters.get_mut(key) else { return };
     if record.state == ClusterState::Deleting {
-        inventory.clusters.remove(&key);
-        inventory.forget_cluster(&key);
+        inventory.clusters.remove(key);
+        inventory.forget_cluster(key);
     } else {
         (record.state, record.since) = (ClusterState::Idle, now);
     }
 }
 
-fn strings(inventory: &mut Inventory, project: &ProjectId, id: &str, now: Timestamp) {
-    let key = Pair(project.clone(), id.to_owned());
-    let error = inventory.named_strings.get(&key).and_then(|record| inventory.why_unpublished(project, record));
-    let Some(record) = inventory.named_strings.get_mut(&key) else { return };
+fn strings(inventory: &mut Inventory, key: &Pair<ProjectId, String>, now: Timestamp) {
+    let error = inventory.named_strings.get(key).and_then(|record| inventory.why_unpublished(&key.0, record));
+    let Some(record) = inventory.named_strings.get_mut(key) else { return };
     record.updated = now;
     if error.is_none() {
         (record.status, record.published) = (StringsStatus::Available, Some(record.endpoints.clone()));
@@ -404,18 +392,17 @@ fn strings(inventory: &mut Inventory, project: &ProjectId, id: &str, now: Timest
     record.error = error;
 }
 
-fn serverless(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Timestamp) {
-    let key = Pair(project.clone(), name.clone());
-    let Some(record) = inventory.serverless.get_mut(&key) else { return };
+fn serverless(inventory: &mut Inventory, key: &Pair<ProjectId, ClusterName>, now: Timestamp) {
+    let Some(record) = inventory.serverless.get_mut(key) else { return };
     if record.state == ClusterState::Deleting {
-        inventory.serverless.remove(&key);
+        inventory.serverless.remove(key);
     } else {
         (record.state, record.since) = (ClusterState::Idle, now);
     }
 }
 
-fn reservation(inventory: &mut Inventory, project: &ProjectId, name: &ClusterName, now: Timestamp) {
-    let Some(record) = inventory.serverless.get_mut(&Pair(project.clone(), name.clone())) else { return };
+fn reservation(inventory: &mut Inventory, key: &Pair<ProjectId, ClusterName>, now: Timestamp) {
+    let Some(record) = inventory.serverless.get_mut(key) else { return };
     let Some(own) = record.endpoint.as_mut() else { return };
     match own.state {
         Reservation::ReservationRequested => (own.state, own.since) = (Reservation::Reserved, now),
@@ -432,14 +419,13 @@ fn reservation(inventory: &mut Inventory, project: &ProjectId, name: &ClusterNam
     }
 }
 
-fn archive(inventory: &mut Inventory, project: &ProjectId, id: &VpceId, now: Timestamp) {
-    let key = Pair(project.clone(), id.clone());
-    let Some(record) = inventory.archives.get_mut(&key) else { return };
+fn archive(inventory: &mut Inventory, key: &Pair<ProjectId, VpceId>, now: Timestamp) {
+    let Some(record) = inventory.archives.get_mut(key) else { return };
     if record.deleting {
-        inventory.archives.remove(&key);
+        inventory.archives.remove(key);
     } else {
         record.since = now;
-        record.error = Some(format!("Interface endpoint {id} was not found."));
+        record.error = Some(format!("Interface endpoint {} was not found.", key.1));
     }
 }
 

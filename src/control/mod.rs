@@ -53,7 +53,7 @@ pub use self::node_names::NodeName;
 use self::node_names::{NodeNames, ResolveRequest};
 use self::overrides::OperatorOverrides;
 pub use self::overrides::{FaultOrigin, FaultRecord, ZonalShift};
-pub use self::owner::{ChangeError, Moved};
+pub use self::owner::{ChangeError, Moved, Refused};
 use self::owner::{Command, Owner};
 pub use self::plane::Plane;
 use self::saved::SavedState;
@@ -351,12 +351,12 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// [`ChangeError::NoSuchGateway`], [`ChangeError::GatewayLives`], or why it can't be saved.
+    /// [`ChangeError::Refused`], or why it can't be saved.
     pub async fn forget_gateway(&self, gateway: GatewayId) -> Result<usize, ChangeError> {
-        let Some(gateways) = &self.gateways else { return Err(ChangeError::NoSuchGateway { gateway }) };
+        let Some(gateways) = &self.gateways else { return Err(ChangeError::no_such_gateway(&gateway)) };
         let was_registered = gateways.forget(gateway.clone()).await?;
         match self.ask(|reply| Command::Forget { gateway, reply }).await {
-            Err(ChangeError::NoSuchGateway { .. }) if was_registered => Ok(0),
+            Err(ChangeError::Refused(Refused::NoSuchGateway, _)) if was_registered => Ok(0),
             outcome => outcome,
         }
     }

@@ -53,78 +53,49 @@ pub enum ChangeError {
     /// The config is invalid.
     #[error("{0}")]
     Config(String),
-    /// There is no such target.
-    #[error("there is no target `{target}`{}; `plgw plan` lists the targets", .service.as_ref().map(|s| format!(" on {s}")).unwrap_or_default())]
-    NoSuchTarget {
-        /// The requested target.
-        target: TargetId,
-        /// The requested load balancer.
-        service: Option<VpceServiceId>,
-    },
-    /// More than one load balancer has a target of this name.
-    #[error("target `{target}` is on {services}; name the load balancer on which to move it")]
-    AmbiguousTarget {
-        /// The requested target.
-        target: TargetId,
-        /// Those load balancers.
-        services: String,
-    },
-    /// There is no such fault.
-    #[error("there is no fault `{name}`; set are: {known}")]
-    NoSuchFault {
-        /// The requested name.
-        name: String,
-        /// The existing faults.
-        known: String,
-    },
-    /// A fault is invalid.
-    #[error("fault `{name}`: {problem}")]
-    BadFault {
-        /// Its name.
-        name: String,
-        /// Its problem.
-        problem: String,
-    },
-    /// There is no such zone.
-    #[error("no endpoint of {services} has an address in zone `{zone}`; zones with addresses: {known}")]
-    NoSuchZone {
-        /// The requested zone.
-        zone: Zone,
-        /// The load balancers in question.
-        services: String,
-        /// Their zones.
-        known: String,
-    },
-    /// Traffic is already shifted away from another zone.
-    #[error(
-        "{service} is shifted away from zone `{shifted}`; end that first, one zone at a time can be shifted away from"
-    )]
-    ShiftedAlready {
-        /// The load balancer.
-        service: VpceServiceId,
-        /// Its shifted zone.
-        shifted: Zone,
-    },
-    /// There is no such gateway among those that share the state.
-    #[error("there is no gateway `{gateway}`; `plgw gateways list` lists those that share this state")]
-    NoSuchGateway {
-        /// The requested gateway.
-        gateway: GatewayId,
-    },
-    /// A gateway can't be forgotten while it may live.
-    #[error("gateway `{gateway}` renewed its lease {} s ago; stop it first, it is removed when it stops", .heard.as_secs())]
-    GatewayLives {
-        /// The requested gateway.
-        gateway: GatewayId,
-        /// Time since its last renewal.
-        heard: Duration,
-    },
+    /// An operator's command is refused, with the reason as text.
+    #[error("{1}")]
+    Refused(Refused, String),
     /// The process is stopping.
     #[error("the gateway is stopping")]
     Stopping,
 }
 
+/// Why an operator's command is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// There is no such target.
+    NoSuchTarget,
+    /// More than one load balancer has a target of this name.
+    AmbiguousTarget,
+    /// There is no such fault.
+    NoSuchFault,
+    /// A fault is invalid.
+    BadFault,
+    /// There is no such zone.
+    NoSuchZone,
+    /// Traffic is already shifted away from another zone.
+    ShiftedAlready,
+    /// There is no such gateway among those that share the state.
+    NoSuchGateway,
+    /// A gateway can't be forgotten while it may live.
+    GatewayLives,
+}
+
 impl ChangeError {
+    /// The error that no gateway of this name shares the state.
+    pub(super) fn no_such_gateway(gateway: &GatewayId) -> Self {
+        let text = format!("there is no gateway `{gateway}`; `plgw gateways list` lists those that share this state");
+        Self::Refused(Refused::NoSuchGateway, text)
+    }
+
+    /// The error that there is no fault `name`; lists those of `known`.
+    pub(crate) fn no_such_fault<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Self {
+        let known: Vec<_> = known.collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        Self::Refused(Refused::NoSuchFault, format!("there is no fault `{name}`; set are: {known}"))
+    }
+
     /// Whether the change may have been saved although it is not in force: [`StoreError::OutcomeUnknown`].
     pub(crate) fn outcome_is_unknown(&self) -> bool {
         matches!(self, Self::Save(SavedError::Store(StoreError::OutcomeUnknown { .. })))
@@ -580,10 +551,16 @@ impl<P: Plane> Owner<P> {
         let found: Vec<_> = snapshot.targets.iter().filter(fits).collect();
         match found.as_slice() {
             [view] => Ok((*view).clone()),
-            [] => Err(ChangeError::NoSuchTarget { target: target.clone(), service: service.cloned() }),
+            [] => {
+                let on = service.map(|service| format!(" on {service}")).unwrap_or_default();
+                let text = format!("there is no target `{target}`{on}; `plgw plan` lists the targets");
+                Err(ChangeError::Refused(Refused::NoSuchTarget, text))
+            }
             several => {
                 let services: Vec<_> = several.iter().map(|view| view.service.as_str()).collect();
-                Err(ChangeError::AmbiguousTarget { target: target.clone(), services: services.join(" and ") })
+                let services = services.join(" and ");
+                let text = format!("target `{target}` is on {services}; name the load balancer on which to move it");
+                Err(ChangeError::Refused(Refused::AmbiguousTarget, text))
             }
         }
     }
@@ -783,7 +760,9 @@ impl<P: Plane> Owner<P> {
         }
         self.saved.wait_for_known(&mut held);
         if !matches!(decision, Decision::Own) && *before != held {
-            return Err(SavedError::Diverged.into());
+            let reason = "this gateway makes another plan of the shared state than the gateway that saved it; run the same \
+                          version of the program on all of them";
+            return Err(SavedError::Unusable(reason.to_owned()).into());
         }
         let leaving = self.leaving(&old, &snapshot, &changes);
         snapshot.leaving = leaving.values().cloned().collect();

@@ -31,19 +31,9 @@ pub enum SavedError {
         /// Seconds after which the id of a silent process is free.
         seconds: u64,
     },
-    /// A later version of the program wrote the shared state in a format that this version does not read.
-    #[error(
-        "gateway `{by}` wrote the shared state in format {format}, and this version of the program reads formats up to {known}; \
-         upgrade this gateway; until then it makes no changes, and its current state stays in force"
-    )]
-    Newer {
-        /// The gateway that wrote it.
-        by: GatewayId,
-        /// Its format.
-        format: u32,
-        /// The latest format that this version reads.
-        known: u32,
-    },
+    /// What the store has can't be in force here: a later version wrote it, gateways plan it differently, or it went back.
+    #[error("{0}")]
+    Unusable(String),
     /// The change is too large for one commit, so other gateways would see half of it.
     #[error(
         "the change writes {keys} keys, and gateways that share a state accept at most {most} in one change; split it; \
@@ -60,24 +50,6 @@ pub enum SavedError {
     NotFollowed {
         /// The reason.
         reason: String,
-    },
-    /// Another gateway's change can't be applied here.
-    #[error(
-        "this gateway makes another plan of the shared state than the gateway that saved it; run the same version of the \
-         program on all of them"
-    )]
-    Diverged,
-    /// The store has lost changes: it was restored from a backup, or its keys were deleted.
-    #[error(
-        "the state store lacks changes that this gateway has seen (its latest is change {found}, this gateway has change \
-         {seen}): it was restored from an older copy, or its keys were deleted; the current state stays in force; \
-         restarting the gateway loads the state from the store"
-    )]
-    Lost {
-        /// The latest change that this gateway has seen.
-        seen: u64,
-        /// The latest change in the store; 0: none.
-        found: u64,
     },
 }
 

@@ -245,9 +245,9 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// [`SavedError::Newer`] for a state in a later format, [`SavedError::Taken`] when another process serves as this
-    /// gateway, [`SavedError::Lost`] when changes are missing that this gateway has seen, and [`SavedError::Value`] for
-    /// an unreadable value.
+    /// [`SavedError::Unusable`] for a state in a later format, and when changes are gone that this gateway has seen;
+    /// [`SavedError::Taken`] when another process serves as this gateway, [`SavedError::Value`] for what this version does not
+    /// write.
     pub(super) fn read(&self, entries: &[Entry]) -> Result<Self, SavedError> {
         let claim = IdHold::Free(ExpectedRevision::Absent);
         let mut shared = Self { claim, head: None, known: BTreeMap::new(), committed: None, ..self.clone() };
@@ -255,7 +255,12 @@ impl Shared {
         if let Some(entry) = entries.iter().find(|entry| entry.key.as_str() == HEAD) {
             let head: Head = SavedError::read(entry)?;
             if head.format > FORMAT {
-                return Err(SavedError::Newer { by: head.by, format: head.format, known: FORMAT });
+                let Head { by, format, .. } = head;
+                return Err(SavedError::Unusable(format!(
+                    "gateway `{by}` wrote the shared state in format {format}, and this version of the program reads formats up \
+                     to {FORMAT}; upgrade this gateway; until then it makes no changes, and its current state stays in \
+                     force"
+                )));
             }
             shared.head = Some((head, entry.revision));
         }
@@ -288,7 +293,12 @@ impl Shared {
         let was_forgotten = self.has_gateway(&self.id) && !shared.has_gateway(&self.id);
         let is_missing = shared.committed < self.committed && !was_forgotten;
         if shared.seq() < self.seq() || revision(&shared) < revision(self) || is_missing {
-            return Err(SavedError::Lost { seen: self.seq(), found: shared.seq() });
+            let (found, seen) = (shared.seq(), self.seq());
+            return Err(SavedError::Unusable(format!(
+                "the state store lacks changes that this gateway has seen (its latest is change {found}, this gateway has \
+                 change {seen}): it was restored from an older copy, or its keys were deleted; the current state stays in \
+                 force, and a restart of the gateway loads the state from the store"
+            )));
         }
         if !shared.config_in_force.is_empty() {
             shared.config.clone_from(&shared.config_in_force);

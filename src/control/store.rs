@@ -1,10 +1,9 @@
-//! Saved state: an ordered key space with revisions, compare-and-swap and watch.
+//! Saved state: an ordered key space with revisions, compare-and-swap and a stream of changes.
 //!
 //! The trait has the shape of etcd's API; one file ([`FileStore`]), memory ([`MemoryStore`]) and etcd itself
 //! (`EtcdStore`, with the feature `etcd`) implement it. Every commit that changes something gets a later [`Revision`]
 //! of the whole store, and is all or nothing. Once it is acknowledged it survives the process.
 
-mod core;
 mod document;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -12,7 +11,6 @@ mod file;
 mod key;
 mod legacy;
 mod memory;
-mod watch;
 
 #[cfg(test)]
 mod conformance;
@@ -21,20 +19,21 @@ pub(in crate::control) mod etcd_tests;
 #[cfg(test)]
 pub(crate) mod failing;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use serde::Serialize;
 
 pub use document::{DecodeError, Document, decode};
 #[cfg(feature = "etcd")]
 pub use etcd::{EtcdOptions, EtcdStore};
 pub use file::FileStore;
-pub use key::{ParseKeyError, StateKey};
+pub use key::StateKey;
 pub use memory::MemoryStore;
-pub use watch::{Watch, WatchEnd};
 
 /// Maximum size in bytes of the keys and values of one commit.
 ///
@@ -89,7 +88,7 @@ pub struct Entry {
 pub struct RangeView {
     /// The entries, in order of key.
     pub entries: Vec<Entry>,
-    /// The store's revision at that time: watch after it to miss nothing.
+    /// The store's revision at that moment.
     pub revision: Revision,
 }
 
@@ -134,42 +133,30 @@ impl Txn {
         self.deletes.push(key);
         self
     }
-}
 
-/// One change of a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// The key has a new value.
-    Put {
-        /// The key.
-        key: StateKey,
-        /// Its value.
-        value: Bytes,
-    },
-    /// The key was deleted.
-    Delete {
-        /// The key.
-        key: StateKey,
-    },
-}
-
-impl Change {
-    /// The key that changed.
-    #[must_use]
-    pub fn key(&self) -> &StateKey {
-        match self {
-            Self::Put { key, .. } | Self::Delete { key } => key,
+    /// Refuses a transaction that no adapter takes.
+    fn check(&self) -> Result<(), StoreError> {
+        let bytes = self.puts.iter().map(|(key, value)| key.as_str().len() + value.len()).sum::<usize>()
+            + self.deletes.iter().map(|key| key.as_str().len()).sum::<usize>();
+        if bytes > MAXIMUM_COMMIT_BYTES {
+            return Err(StoreError::BadTransaction(format!(
+                "the transaction has {bytes} bytes of keys and values; split it, {MAXIMUM_COMMIT_BYTES} is the most"
+            )));
+        }
+        let operations = self.compares.len().max(self.puts.len() + self.deletes.len());
+        if operations > MAXIMUM_COMMIT_OPERATIONS {
+            return Err(StoreError::BadTransaction(format!(
+                "the transaction has {operations} operations; split it, {MAXIMUM_COMMIT_OPERATIONS} is the most"
+            )));
+        }
+        let mut changed = HashSet::new();
+        match self.puts.iter().map(|(key, _)| key).chain(&self.deletes).find(|key| !changed.insert(*key)) {
+            Some(key) => {
+                Err(StoreError::BadTransaction(format!("`{key}` is changed twice in one transaction; change it once")))
+            }
+            None => Ok(()),
         }
     }
-}
-
-/// Everything that one commit changed under a watched prefix; commits are never split.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Commit {
-    /// The commit's revision.
-    pub revision: Revision,
-    /// Its changes: puts, then deletes, in the transaction's order.
-    pub changes: Vec<Change>,
 }
 
 /// Why the store refused or failed.
@@ -185,35 +172,9 @@ pub enum StoreError {
         /// The revision of its last write; `None` when it doesn't exist.
         found: Option<Revision>,
     },
-    /// A transaction names a key twice among its puts and deletes.
-    #[error("`{key}` is changed twice in one transaction; change it once")]
-    DuplicateKey {
-        /// The key.
-        key: StateKey,
-    },
-    /// A transaction is too large.
-    #[error("the transaction has {bytes} bytes of keys and values; split it, {MAXIMUM_COMMIT_BYTES} is the most")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// A transaction has too many compares, or too many puts and deletes.
-    #[error("the transaction has {operations} operations; split it, {MAXIMUM_COMMIT_OPERATIONS} is the most")]
-    TooManyOperations {
-        /// The number of its compares, or of its puts and deletes.
-        operations: usize,
-    },
-    /// The commits after the requested revision are no longer available. Read the range again and watch after its
-    /// revision.
-    #[error(
-        "commits after revision {after} were requested, but those up to {forgotten} are no longer kept; read the range again"
-    )]
-    Compacted {
-        /// The requested revision.
-        after: Revision,
-        /// The latest commit that is no longer available.
-        forgotten: Revision,
-    },
+    /// A transaction is too large, or names a key twice among its puts and deletes.
+    #[error("{0}")]
+    BadTransaction(String),
     /// The store can't be written or reached. Nothing was changed; a retry may succeed.
     #[error("the state store is unavailable and nothing was changed; try again once the cause is mended")]
     Unavailable {
@@ -279,7 +240,7 @@ pub enum OpenError {
     NoEtcd,
 }
 
-/// An ordered key space with revisions, compare-and-swap and watch.
+/// An ordered key space with revisions, compare-and-swap and a stream of changes.
 ///
 /// Reads return acknowledged commits only, and settle unknown outcomes. A `commit` whose future is dropped may still
 /// take effect.
@@ -299,13 +260,14 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// [`StoreError::OutcomeUnknown`] when it may have taken effect; after any other error nothing is changed.
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>>;
 
-    /// Commits after the revision `after` (etcd's `start_revision` is `after` + 1) that change keys with `prefix`: each
-    /// once, in order, without gaps, until a [`WatchEnd`].
+    /// A stream with an item for every change, by any process that shares the store, to keys that begin with `prefix`, from
+    /// now on. One item can stand for several changes or for none. When the stream ends, changes may have been missed:
+    /// call this again, then read.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Compacted`] when commits after `after` are no longer available.
-    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>>;
+    /// [`StoreError::Unavailable`].
+    fn changes<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<BoxStream<'static, ()>, StoreError>>;
 }
 
 /// Encodes a record for the store.

@@ -8,7 +8,7 @@ use super::draft::EditError;
 use super::events::{EventKind, Severity};
 use super::inventory::Timestamp;
 use super::overrides::ZonalShift;
-use super::owner::{ChangeError, Command, Owner, RETRY_DELAY};
+use super::owner::{ChangeError, Command, Owner, RETRY_DELAY, Refused};
 use super::plane::Plane;
 use crate::model::{TargetId, VpceServiceId, Zone};
 use crate::plan::{Generation, ZoneView};
@@ -40,8 +40,12 @@ impl<P: Plane> Owner<P> {
             if away {
                 let key = (view.service.clone(), zone.clone());
                 let other = overrides.shifts.keys().find(|(of, at)| *of == view.service && *at != zone);
-                if let Some((service, shifted)) = other.cloned() {
-                    return Err(ChangeError::ShiftedAlready { service, shifted });
+                if let Some((service, shifted)) = other {
+                    let text = format!(
+                        "{service} is shifted away from zone `{shifted}`; end that first, one zone at a time can be shifted \
+                         away from"
+                    );
+                    return Err(ChangeError::Refused(Refused::ShiftedAlready, text));
                 }
                 let since = overrides.shifts.get(&key).map_or(now, |shift| shift.since);
                 let expires = lasts.map(|lasts| now.plus(lasts));
@@ -53,7 +57,9 @@ impl<P: Plane> Owner<P> {
             let services = service.map_or_else(|| "any load balancer".to_owned(), |service| service.to_string());
             let known: BTreeSet<_> = there.iter().map(|view| view.zone.as_str()).collect();
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(ChangeError::NoSuchZone { zone, services, known });
+            let text =
+                format!("no endpoint of {services} has an address in zone `{zone}`; zones with addresses: {known}");
+            return Err(ChangeError::Refused(Refused::NoSuchZone, text));
         }
         let generation = self.set_overrides(overrides).await?;
         tracing::info!(%zone, away, "zonal shift");

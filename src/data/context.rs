@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::DataOptions;
 use super::clock::Clock;
 use super::connect::LegOptions;
 use super::descriptors::SpareSlot;
@@ -18,26 +18,14 @@ use super::sock_diag::SockDiag;
 use super::state::DataPlaneState;
 use crate::model::FlowId;
 
-/// Settings of a worker.
-#[derive(Debug, Clone)]
-pub(crate) struct WorkerOptions {
-    pub(crate) scratch: usize,
-    pub(crate) pipes: usize,
-    pub(crate) pipe_size: usize,
-    pub(crate) accepts_per_wake: u32,
-    pub(crate) backlog: i32,
-    pub(crate) blackhole_time: Duration,
-    pub(crate) leg: LegOptions,
-    /// Length of a tick: idle and connect time-outs are rounded up to it.
-    pub(crate) tick: Duration,
-}
-
 /// Per-worker state, shared by the worker's connections.
 #[derive(Debug)]
 pub(crate) struct WorkerContext {
     pub(crate) index: usize,
     pub(crate) state: Arc<DataPlaneState>,
-    pub(crate) options: WorkerOptions,
+    pub(crate) options: DataOptions,
+    /// The options of the sockets of flows.
+    pub(crate) leg: LegOptions,
     pub(crate) buffers: RelayBuffers,
     pub(crate) clock: Clock,
     /// For queries about silent flows; `None` if the kernel has no `sock_diag`.
@@ -55,16 +43,16 @@ impl WorkerContext {
     /// # Errors
     ///
     /// When the kernel cannot create a timer.
-    pub(crate) fn new(index: usize, state: Arc<DataPlaneState>, options: WorkerOptions) -> io::Result<Rc<Self>> {
-        let buffers = RelayBuffers {
-            scratch: Scratch::new(options.scratch),
-            pipes: Pipes::new(options.pipes, options.pipe_size),
-        };
+    pub(crate) fn new(index: usize, state: Arc<DataPlaneState>, options: DataOptions) -> io::Result<Rc<Self>> {
+        let relay = &options.relay;
+        let pipes = if relay.splice { relay.pipes_per_worker } else { 0 };
+        let buffers = RelayBuffers { scratch: Scratch::new(relay.scratch), pipes: Pipes::new(pipes, relay.pipe_size) };
         Ok(Rc::new(Self {
             index,
             state,
             buffers,
             clock: Clock::new(options.tick)?,
+            leg: options.leg(),
             options,
             diag: SockDiag::open().ok(),
             wheel: RefCell::new(TimerWheel::new(0)),
@@ -77,7 +65,7 @@ impl WorkerContext {
     /// Ticks between two checks of a silent flow with an idle time-out of `idle` ticks. At most the keepalive interval,
     /// as the first check enables keepalive.
     pub(crate) fn check_interval(&self, idle: u32) -> u32 {
-        let probes = self.options.leg.keepalive.map_or(u32::MAX, |time| self.clock.ticks(time));
+        let probes = self.leg.keepalive.map_or(u32::MAX, |time| self.clock.ticks(time));
         idle.div_ceil(CHECKS).min(probes)
     }
 

@@ -176,7 +176,7 @@ async fn connect_target(flow: &FlowGuard, spare: Option<SpareSocket>) -> Result<
             [] => None,
             pool => Some(SourcePool { pool, turn: ctx.next_source() }),
         };
-        let target = Socket::new(begin(member.address, source, &ctx.options.leg, spare)?)?;
+        let target = Socket::new(begin(member.address, source, &ctx.leg, spare)?)?;
         target.connected().await?;
         Ok(target)
     };
@@ -233,7 +233,7 @@ async fn serve_with_faults(
     faults: Arc<FlowFaults>,
 ) -> (FlowEnd, [bool; 2]) {
     let (ctx, [client, target]) = (&flow.ctx, sides);
-    ctx.options.leg.keep_alive(&SockRef::from(target));
+    ctx.leg.keep_alive(&SockRef::from(target));
     let relayed = until_ended(flow, Some(sides), pin!(relay_with_faults(flow, &mut relay, sides, &faults))).await;
     match relayed {
         Ok(FaultyEnd::Ended(end)) | Err(end) => (end, relay.finished()),
@@ -305,7 +305,7 @@ fn ordered_end(flow: &FlowGuard, sides: Option<[&Socket; 2]>) -> impl Future<Out
 /// Enables keepalive towards the target of a silent flow, and counts a keepalive probe from either side as activity.
 /// The client's socket inherits keepalive from its listener.
 fn check_for_probes(flow: &FlowGuard, sides: [&Socket; 2], watch: &mut ProbeWatch) {
-    let (ctx, record, leg) = (&flow.ctx, &flow.record, &flow.ctx.options.leg);
+    let (ctx, record, leg) = (&flow.ctx, &flow.record, &flow.ctx.leg);
     if watch.is_first() {
         leg.keep_alive(&SockRef::from(sides[1]));
     }

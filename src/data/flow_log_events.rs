@@ -13,18 +13,10 @@ use crate::plan::{EndpointAccess, Listener, ListenerAccess};
 /// The event of a flow that ended after `age`.
 pub(super) fn ended(record: &FlowRecord, age: Duration, diag: Option<&SockDiag>, end: FlowEnd) -> EndedFlow {
     EndedFlow {
-        id: record.id,
-        client: record.client,
-        local: record.listener.address,
-        access: access(&record.listener),
-        origin: record.origin,
+        flow: open(record, diag),
         target: record.listener.group.target.clone(),
         target_address: record.member().address,
-        opened: record.opened,
         ended: record.opened + age,
-        bytes_to_target: record.bytes_to_target(),
-        bytes_to_client: record.bytes_to_client(),
-        packets: packets(record, diag),
         end,
     }
 }
@@ -41,19 +33,19 @@ pub(super) fn refused(listener: &Listener, client: SocketAddr, refusal: Refusal)
     }
 }
 
-/// The state of an open flow; `None` on the public path.
-pub(super) fn open(record: &FlowRecord, diag: Option<&SockDiag>) -> Option<OpenFlow> {
-    Some(OpenFlow {
+/// The state of a flow.
+pub(super) fn open(record: &FlowRecord, diag: Option<&SockDiag>) -> OpenFlow {
+    OpenFlow {
         id: record.id,
         client: record.client,
         local: record.listener.address,
-        access: access(&record.listener)?,
+        access: access(&record.listener),
         origin: record.origin,
         opened: record.opened,
         bytes_to_target: record.bytes_to_target(),
         bytes_to_client: record.bytes_to_client(),
         packets: packets(record, diag),
-    })
+    }
 }
 
 fn access(listener: &Listener) -> Option<Arc<EndpointAccess>> {

@@ -223,7 +223,7 @@ impl WorkerListener {
 
     fn listen(&mut self, ctx: &WorkerContext) -> io::Result<()> {
         if self.listening.is_none() {
-            let socket = listening(self.address, ctx.options.backlog, &ctx.options.leg)?;
+            let socket = listening(self.address, ctx.options.backlog(), &ctx.leg)?;
             self.listening = Some(register(socket.into(), Interest::READABLE)?);
             self.placeholder = None;
         }
@@ -265,7 +265,7 @@ async fn accept_waiting(
     backoff: &mut Backoff,
 ) -> io::Result<()> {
     let mut ready = socket.readable().await?;
-    for _ in 0..ctx.options.accepts_per_wake {
+    for _ in 0..ctx.options.limits.accepts_per_wake {
         // Created before accepting, see `descriptors`. Not needed if the group has no member.
         let target = route_watch.current.borrow().any_target();
         let spare = target.map(|target| ctx.spare_socket.take(target)).transpose()?;

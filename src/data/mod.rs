@@ -51,7 +51,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use self::connect::LegOptions;
-use self::context::WorkerOptions;
 pub use self::counters::Carried;
 pub use self::listener::ListenerBindError;
 use self::metrics::DataMetrics;
@@ -60,6 +59,7 @@ use self::state::{DataPlaneState, Reports};
 pub use self::table::FlowView;
 use self::table::{FlowOrder, FlowRecord};
 use self::worker::WorkerCommand;
+use crate::config::{LimitSettings, RelaySettings, Settings};
 use crate::flowlog::{FlowLog, OpenFlow};
 use crate::lifecycle::{Alarm, Losses};
 use crate::limits::{Connections, Refusals, Shares, budget};
@@ -71,25 +71,13 @@ use crate::plan::{Listener, ListenerAccess, Member};
 pub struct DataOptions {
     /// Worker threads; each has its own listening sockets and flows.
     pub workers: usize,
-    /// Size of a worker's read buffer in bytes.
-    pub scratch: usize,
-    /// Pipes per worker for splicing; 0 disables it.
-    pub pipes_per_worker: usize,
-    /// Size of a pipe in bytes.
-    pub pipe_size: usize,
-    /// Backlog of a listening socket.
-    pub backlog: i32,
-    /// Connections that a listener accepts before the worker's other tasks run.
-    pub accepts_per_wake: u32,
-    /// Blackholed clients that the process holds at once: at most an eighth of its descriptors, and half of the limit
-    /// per source. Beyond the limit, the client held the longest is reset.
-    pub held_refusals: usize,
-    /// How long a blackholed client is held.
-    pub hold_time: Duration,
+    /// The relay's settings.
+    pub relay: RelaySettings,
+    /// Limits. Blackholed clients use at most an eighth of the process' descriptors, and those of one source half of the
+    /// limit; beyond the limit, the client held the longest is reset.
+    pub limits: LimitSettings,
     /// Idle time before keepalive probes.
     pub keepalive: Option<Duration>,
-    /// Congestion control algorithm.
-    pub congestion: Option<String>,
     /// Idle and connect time-outs are rounded up to this. 1 s by default; shorter in tests.
     pub tick: Duration,
     /// Flow logs and access log.
@@ -100,21 +88,34 @@ pub struct DataOptions {
 
 impl Default for DataOptions {
     fn default() -> Self {
+        Self::from(&Settings::default())
+    }
+}
+
+impl From<&Settings> for DataOptions {
+    fn from(settings: &Settings) -> Self {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            workers: std::thread::available_parallelism().map_or(1, usize::from),
-            scratch: 128 << 10,
-            pipes_per_worker: 64,
-            pipe_size: 256 << 10,
-            backlog: 4096,
-            accepts_per_wake: 32,
-            held_refusals: 1024,
-            hold_time: Duration::from_secs(127),
-            keepalive: Some(Duration::from_secs(120)),
-            congestion: None,
+            workers: if settings.workers == 0 { cores() } else { settings.workers },
+            relay: settings.relay.clone(),
+            limits: settings.limits.clone(),
+            keepalive: settings.keepalive,
             tick: Duration::from_secs(1),
             flow_log: None,
             refusals: Arc::default(),
         }
+    }
+}
+
+impl DataOptions {
+    /// The backlog for `listen(2)`.
+    fn backlog(&self) -> i32 {
+        i32::try_from(self.limits.backlog).unwrap_or(i32::MAX)
+    }
+
+    /// The options of the sockets of flows.
+    fn leg(&self) -> LegOptions {
+        LegOptions { keepalive: self.keepalive, congestion: self.relay.congestion.clone() }
     }
 }
 
@@ -175,18 +176,18 @@ impl DataPlane {
         let (failed, failed_dials) = mpsc::channel(FAILED_DIALS);
         let reports = Reports { failed_dials: failed, refusals: Arc::clone(&options.refusals) };
         let metrics = DataMetrics::new(recorder);
-        let limit = budget::share(8, options.held_refusals);
+        let limit = budget::share(8, options.limits.held_refusals);
         let held = Connections::new(Shares { limit, per_source: limit.div_ceil(2), reserved: 0 });
         let state = Arc::new(DataPlaneState::new(count, metrics, options.flow_log.clone(), held, losses, reports));
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for index in 0..count {
             let (commands, received) = mpsc::unbounded_channel();
-            let (state, worker_options) = (Arc::clone(&state), worker_options(&options));
+            let (state, options) = (Arc::clone(&state), options.clone());
             let (started, starting) = std::sync::mpsc::sync_channel(1);
             let thread = std::thread::Builder::new().name(format!("plgw-flows-{index}")).spawn(move || {
                 let _alarm = Alarm::new(format!("flow thread {index}"), &state.losses);
-                worker::run(index, state, worker_options, received, &started);
+                worker::run(index, state, options, received, &started);
             })?;
             starting.recv().map_err(io::Error::other)??;
             workers.push(commands);
@@ -207,7 +208,7 @@ impl DataPlane {
     /// # Errors
     /// One error for each address that cannot be bound.
     pub fn bind(&self, listeners: &[Arc<Listener>]) -> Result<BoundSockets, Vec<ListenerBindError>> {
-        let leg = worker_options(&self.options).leg;
+        let leg = self.options.leg();
         let mut bound = Vec::new();
         let mut errors = Vec::new();
         for listener in listeners {
@@ -226,7 +227,7 @@ impl DataPlane {
             let (route, current) = watch::channel(Arc::new(self.route_of(&listener)));
             let (open, closed) = mpsc::channel(1);
             for (worker, socket) in per_worker.iter_mut().zip(sockets) {
-                match listener::listen(socket, self.options.backlog) {
+                match listener::listen(socket, self.options.backlog()) {
                     Ok(socket) => worker.push((socket, RouteWatch { current: current.clone(), open: open.clone() })),
                     Err(error) => {
                         let address = listener.address;
@@ -450,7 +451,7 @@ impl DataPlane {
     pub fn open_for_flow_log(&self) -> Vec<OpenFlow> {
         let diag = sock_diag::SockDiag::open().ok();
         let flows = self.state.table.select(|flow| matches!(flow.listener.access, ListenerAccess::Endpoint(_)));
-        flows.iter().filter_map(|flow| flow_log_events::open(flow, diag.as_ref())).collect()
+        flows.iter().map(|flow| flow_log_events::open(flow, diag.as_ref())).collect()
     }
 
     /// Samples the traffic since the last call, for the peak throughput.
@@ -511,19 +512,6 @@ impl Drop for DataPlane {
 #[derive(Debug, Default)]
 pub struct OpenFlows {
     flows: Vec<Arc<FlowRecord>>,
-}
-
-fn worker_options(options: &DataOptions) -> WorkerOptions {
-    WorkerOptions {
-        scratch: options.scratch,
-        pipes: options.pipes_per_worker,
-        pipe_size: options.pipe_size,
-        accepts_per_wake: options.accepts_per_wake,
-        backlog: options.backlog,
-        blackhole_time: options.hold_time,
-        leg: LegOptions { keepalive: options.keepalive, congestion: options.congestion.clone() },
-        tick: options.tick,
-    }
 }
 
 #[cfg(test)]

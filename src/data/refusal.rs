@@ -59,7 +59,7 @@ pub(crate) async fn blackhole(ctx: &WorkerContext, client: &Socket, source: IpAd
                 _ = discard_input(ctx, client, || {}) => {}
             }
         };
-        let _ = ctx.clock.within(ctx.options.blackhole_time, silence).await;
+        let _ = ctx.clock.within(ctx.options.limits.hold_time, silence).await;
     }
     client.reset();
 }

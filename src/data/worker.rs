@@ -9,7 +9,8 @@ use std::sync::Arc;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 
-use super::context::{WorkerContext, WorkerOptions};
+use super::DataOptions;
+use super::context::WorkerContext;
 use super::listener;
 use super::route::RouteWatch;
 use super::state::DataPlaneState;
@@ -32,7 +33,7 @@ pub(crate) enum WorkerCommand {
 pub(crate) fn run(
     index: usize,
     state: Arc<DataPlaneState>,
-    options: WorkerOptions,
+    options: DataOptions,
     commands: mpsc::UnboundedReceiver<WorkerCommand>,
     started: &std::sync::mpsc::SyncSender<io::Result<()>>,
 ) {

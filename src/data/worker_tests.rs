@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_local, yield_now};
 
 use super::*;
-use crate::data::connect::LegOptions;
 use crate::data::fault::LiveFault;
 use crate::data::flow::{Accepted, serve};
 use crate::data::metrics::DataMetrics;
@@ -70,16 +69,7 @@ fn worker() -> Rc<WorkerContext> {
     let (losses, _) = mpsc::unbounded_channel();
     let (failed_dials, _) = mpsc::channel(1);
     let metrics = DataMetrics::new(Registry::new().shared_recorder());
-    let options = WorkerOptions {
-        scratch: 4096,
-        pipes: 0,
-        pipe_size: 0,
-        accepts_per_wake: 1,
-        backlog: 1,
-        blackhole_time: Duration::from_secs(1),
-        leg: LegOptions::default(),
-        tick: Duration::from_millis(1),
-    };
+    let options = DataOptions { tick: Duration::from_millis(1), ..DataOptions::default() };
     let state = Arc::new(DataPlaneState::new(
         1,
         metrics,

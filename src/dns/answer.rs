@@ -1,9 +1,11 @@
 //! The answer to a question. Pure: a view, a source address and a question in, records out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use super::view::{NameEntry, ViewZone, ViewZones, choose};
-use super::{DnsOptions, QueryType, Question, ViewKind};
+use super::{QueryType, Question, ViewKind};
+use crate::config::DnsSettings;
 use crate::model::DnsName;
 use crate::plan::{DnsView, RecordSets};
 
@@ -133,7 +135,7 @@ pub fn answer<'v>(
     question: &Question<'_>,
     source: IpAddr,
     view: &'v DnsView,
-    options: &DnsOptions,
+    options: &DnsSettings,
     rotation: u64,
 ) -> Answer<'v> {
     let (kind, zones) = choose(source, view, options);
@@ -165,7 +167,7 @@ pub(super) fn resolve<'v>(
     question: &Question<'_>,
     zones: ViewZones<'v>,
     outside: OutsideZones,
-    options: &DnsOptions,
+    options: &DnsSettings,
     rotation: u64,
 ) -> Answer<'v> {
     let answer = Answer::of(ViewKind::None, Rcode::NoError);
@@ -198,11 +200,16 @@ impl<'v> Answer<'v> {
     }
 }
 
+/// Seconds as a record has them: at most 2³¹ − 1, as a TTL with the top bit set counts as zero (RFC 2181 §8).
+pub(super) fn seconds(ttl: Duration) -> u32 {
+    u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs())
+}
+
 /// Follows a question's chain of aliases.
 struct AliasChain<'v, 'o> {
     kind: QueryType,
     outside: OutsideZones,
-    options: &'o DnsOptions,
+    options: &'o DnsSettings,
     rotation: u64,
     answer: Answer<'v>,
 }
@@ -289,7 +296,7 @@ impl<'v> AliasChain<'v, '_> {
                 }
             }
             (QueryType::Soa, _) if is_apex => {
-                let ttl = self.options.negative_ttl_seconds();
+                let ttl = seconds(self.options.negative_ttl);
                 self.answer.records.push(Record { owner, ttl, data: RecordData::Soa });
             }
             (QueryType::Ns, _) if is_apex => {
@@ -313,12 +320,12 @@ impl<'v> AliasChain<'v, '_> {
 
     fn deny(&mut self, code: Rcode, found: ViewZone<'v>) {
         self.answer.code = code;
-        let ttl = self.options.negative_ttl_seconds();
+        let ttl = seconds(self.options.negative_ttl);
         self.answer.authority = Some(Record { owner: RecordOwner::Name(found.apex), ttl, data: RecordData::Soa });
     }
 
     fn push(&mut self, owner: RecordOwner<'v>, data: RecordData<'v>) {
-        self.answer.records.push(Record { owner, ttl: self.options.ttl_seconds(), data });
+        self.answer.records.push(Record { owner, ttl: seconds(self.options.ttl), data });
     }
 
     fn forwards(&self) -> bool {
@@ -617,8 +624,8 @@ mod tests {
         answer(&Question { name, kind }, source.parse().expect(source), view, &options(&[upstream]), 0)
     }
 
-    fn options(forward: &[SocketAddr]) -> DnsOptions {
-        DnsOptions { forward: forward.to_vec(), public_clients: cidrs(&["9.0.0.0/8"]), ..DnsOptions::default() }
+    fn options(forward: &[SocketAddr]) -> DnsSettings {
+        DnsSettings { forward: forward.to_vec(), public_clients: cidrs(&["9.0.0.0/8"]), ..DnsSettings::default() }
     }
 
     fn data<'v>(answer: &Answer<'v>) -> Vec<RecordData<'v>> {

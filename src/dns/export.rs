@@ -5,9 +5,10 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::answer::{HOSTMASTER, NAME_SERVERS, NS_TTL, OutsideZones, SOA_NUMBERS, resolve};
+use super::answer::{HOSTMASTER, NAME_SERVERS, NS_TTL, OutsideZones, SOA_NUMBERS, resolve, seconds};
 use super::view::{ViewZone, ViewZones};
-use super::{DnsError, DnsOptions, QueryType, Question, RecordData};
+use super::{DnsError, QueryType, Question, RecordData};
+use crate::config::DnsSettings;
 use crate::model::{DnsName, VpcId};
 use crate::plan::{DnsView, RecordSets};
 
@@ -49,7 +50,7 @@ pub fn export(
     view: &DnsView,
     vpc: Option<&VpcId>,
     format: ExportFormat,
-    options: &DnsOptions,
+    options: &DnsSettings,
 ) -> Result<String, DnsError> {
     let zones = export_zones(view, vpc, format, options)?;
     Ok(zones.into_iter().map(|zone| zone.text).collect::<Vec<_>>().join("\n"))
@@ -65,7 +66,7 @@ pub fn export_zones(
     view: &DnsView,
     vpc: Option<&VpcId>,
     format: ExportFormat,
-    options: &DnsOptions,
+    options: &DnsSettings,
 ) -> Result<Vec<ZoneExport>, DnsError> {
     let Some(zones) = seen_by(view, vpc)? else { return Ok(Vec::new()) };
     let text = |found: ViewZone<'_>| match format {
@@ -89,16 +90,16 @@ fn seen_by<'v>(view: &'v DnsView, vpc: Option<&VpcId>) -> Result<Option<ViewZone
 }
 
 /// A zone file. Names are absolute, with the final dot.
-fn zone_file(found: ViewZone<'_>, options: &DnsOptions) -> String {
+fn zone_file(found: ViewZone<'_>, options: &DnsSettings) -> String {
     let ViewZone { apex, zone, private } = found;
     let kind = if private { "private" } else { "public" };
-    let mut text = format!("; {apex} ({kind})\n$ORIGIN {apex}.\n$TTL {}\n", options.ttl_seconds());
+    let mut text = format!("; {apex} ({kind})\n$ORIGIN {apex}.\n$TTL {}\n", seconds(options.ttl));
     let [serial, refresh, retry, expire, minimum] = SOA_NUMBERS;
     line(
         &mut text,
         "@",
         "SOA",
-        options.negative_ttl_seconds(),
+        seconds(options.negative_ttl),
         &format_args!("{}. {HOSTMASTER}. {serial} {refresh} {retry} {expire} {minimum}", NAME_SERVERS[0]),
     );
     for server in NAME_SERVERS {
@@ -107,7 +108,7 @@ fn zone_file(found: ViewZone<'_>, options: &DnsOptions) -> String {
     for (owner, sets) in &zone.records {
         for (kind, values) in typed(sets, decimal) {
             for value in values {
-                line(&mut text, &format!("{owner}."), kind, options.ttl_seconds(), &value);
+                line(&mut text, &format!("{owner}."), kind, seconds(options.ttl), &value);
             }
         }
     }
@@ -193,13 +194,13 @@ struct ResourceRecord {
 
 /// A change batch of `UPSERT`s, so that it can be repeated. Without SOA and NS, which the hosted zone already has;
 /// `None` without records, as Route 53 refuses an empty batch.
-fn change_batch(found: ViewZone<'_>, options: &DnsOptions) -> Option<String> {
+fn change_batch(found: ViewZone<'_>, options: &DnsSettings) -> Option<String> {
     let mut changes = Vec::new();
     for (owner, sets) in &found.zone.records {
         for (kind, values) in typed(sets, octal) {
             let resource_records = values.into_iter().map(|value| ResourceRecord { value }).collect();
             let name = format!("{owner}.");
-            let set = ResourceRecordSet { name, r#type: kind, ttl: options.ttl_seconds(), resource_records };
+            let set = ResourceRecordSet { name, r#type: kind, ttl: seconds(options.ttl), resource_records };
             changes.push(RecordChange { action: "UPSERT", resource_record_set: set });
         }
     }
@@ -212,7 +213,7 @@ fn change_batch(found: ViewZone<'_>, options: &DnsOptions) -> Option<String> {
 }
 
 /// Lines for `/etc/hosts`: names of this zone that have an address.
-fn hosts(found: ViewZone<'_>, zones: ViewZones<'_>, options: &DnsOptions) -> Option<String> {
+fn hosts(found: ViewZone<'_>, zones: ViewZones<'_>, options: &DnsSettings) -> Option<String> {
     let first = |name: &str, kind| {
         let answer = resolve(&Question { name, kind }, zones, OutsideZones::Refused, options, 0);
         answer.records.iter().find_map(|record| match record.data {
@@ -238,13 +239,13 @@ mod tests {
     use super::*;
 
     fn text_of(vpc: Option<&VpcId>, format: ExportFormat) -> String {
-        export(&fixture::view(), vpc, format, &DnsOptions::default()).expect("a known VPC")
+        export(&fixture::view(), vpc, format, &DnsSettings::default()).expect("a known VPC")
     }
 
     #[test]
     fn a_zone_file_has_everything_that_the_zone_answers() {
         let zones =
-            export_zones(&fixture::view(), None, ExportFormat::Bind, &DnsOptions::default()).expect("public zones");
+            export_zones(&fixture::view(), None, ExportFormat::Bind, &DnsSettings::default()).expect("public zones");
         let apexes: Vec<_> = zones.iter().map(|zone| zone.apex.as_str()).collect();
         assert_eq!(apexes, ["mongodb.net", "services.cloud.mongodb.com", "us-east-1.vpce.amazonaws.com"]);
         let lines: Vec<_> = zones[0].text.lines().collect();
@@ -270,7 +271,7 @@ mod tests {
     #[test]
     fn a_change_batch_has_the_shape_that_the_aws_command_takes() {
         let zones =
-            export_zones(&fixture::view(), None, ExportFormat::Route53, &DnsOptions::default()).expect("public zones");
+            export_zones(&fixture::view(), None, ExportFormat::Route53, &DnsSettings::default()).expect("public zones");
         let batch: serde_json::Value = serde_json::from_str(&zones[0].text).expect("one JSON value");
         let changes = batch["Changes"].as_array().expect("a list");
         let srv = changes
@@ -316,7 +317,7 @@ mod tests {
     #[test]
     fn an_unknown_vpc_is_refused_with_those_that_there_are() {
         let wanted = "vpc-00000000".parse().expect("an id");
-        let error = export(&fixture::view(), Some(&wanted), ExportFormat::Bind, &DnsOptions::default());
+        let error = export(&fixture::view(), Some(&wanted), ExportFormat::Bind, &DnsSettings::default());
         assert_eq!(
             error.expect_err("unknown").to_string(),
             "cannot export names as `vpc-00000000` sees them: there is no such VPC; \

@@ -16,7 +16,8 @@ use super::forward::{ForwardOutcome, Forwarder};
 use super::message::{Content, ParsedQuestion, WireReply, read, wire_name};
 use super::rotation::Rotation;
 use super::view::choose;
-use super::{Answer, DnsMetrics, DnsOptions, Rcode, RecordOwner, ViewKind, answer};
+use super::{Answer, DnsMetrics, Rcode, RecordOwner, ViewKind, answer};
+use crate::config::DnsSettings;
 use crate::model::{DnsFailure, Fault};
 use crate::plan::{DnsFault, DnsView, Snapshot};
 
@@ -26,7 +27,7 @@ pub(super) struct Handler(Arc<HandlerState>);
 
 #[derive(Debug)]
 struct HandlerState {
-    options: DnsOptions,
+    options: DnsSettings,
     metrics: DnsMetrics,
     snapshots: watch::Receiver<Arc<Snapshot>>,
     rotation: Rotation,
@@ -37,7 +38,7 @@ struct HandlerState {
 }
 
 impl Handler {
-    pub(super) fn new(options: DnsOptions, metrics: DnsMetrics, snapshots: watch::Receiver<Arc<Snapshot>>) -> Self {
+    pub(super) fn new(options: DnsSettings, metrics: DnsMetrics, snapshots: watch::Receiver<Arc<Snapshot>>) -> Self {
         let forwarder = Forwarder::new(&options.forward);
         let (rotation, faults) = (Rotation::new(), Mutex::default());
         Self(Arc::new(HandlerState { options, metrics, snapshots, rotation, forwarder, faults }))

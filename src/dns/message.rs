@@ -14,7 +14,8 @@ use hickory_server::zone_handler::{MessageResponse, MessageResponseBuilder, Quer
 
 use super::answer::{HOSTMASTER, NAME_SERVERS, SOA_NUMBERS};
 use super::question::name_text;
-use super::{Answer, DnsOptions, QueryType, Question, Rcode, RecordData, RecordOwner, answer};
+use super::{Answer, QueryType, Question, Rcode, RecordData, RecordOwner, answer};
+use crate::config::DnsSettings;
 use crate::plan::DnsView;
 
 /// Maximum UDP payload, also advertised: it fits one packet on every IPv6 path (1280 bytes minus 48 of headers), so no
@@ -183,7 +184,7 @@ impl<'r> WireReply<'r> {
 ///
 /// Pure; for fuzzing and tests.
 #[must_use]
-pub fn reply(message: &[u8], source: SocketAddr, view: &DnsView, options: &DnsOptions) -> Option<Vec<u8>> {
+pub fn reply(message: &[u8], source: SocketAddr, view: &DnsView, options: &DnsSettings) -> Option<Vec<u8>> {
     let request = Request::from_bytes(message.to_vec(), source, Protocol::Udp).ok()?;
     if request.metadata.message_type == MessageType::Response {
         return None;
@@ -336,7 +337,7 @@ mod tests {
 
     fn reply_to(message: &[u8], seeds: u16) -> Option<(usize, Message)> {
         let view = fixture::with_srv(fixture::view(), "_mongodb._tcp.big.mongodb.net", seeds);
-        let bytes = reply(message, ([10, 0, 1, 1], 4242).into(), &view, &DnsOptions::default())?;
+        let bytes = reply(message, ([10, 0, 1, 1], 4242).into(), &view, &DnsSettings::default())?;
         Some((bytes.len(), Message::from_vec(&bytes).expect("a whole message")))
     }
 }

@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::handler::Handler;
-use super::{DnsError, DnsMetrics, DnsOptions, DnsSockets, tcp};
+use super::{DnsError, DnsMetrics, DnsSockets, tcp};
+use crate::config::DnsSettings;
 use crate::plan::Snapshot;
 
 /// A running DNS server for UDP and TCP, which answers from the latest snapshot.
@@ -30,7 +31,7 @@ impl DnsServer {
     /// [`DnsError::ForwardsToItself`] when an upstream resolver is one of the sockets.
     pub fn start(
         sockets: DnsSockets,
-        options: DnsOptions,
+        options: DnsSettings,
         snapshots: watch::Receiver<Arc<Snapshot>>,
         metrics: DnsMetrics,
         stop: &CancellationToken,

@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::fixture::{self, REGIONAL, cidrs};
 use super::tcp::{IDLE_TIMEOUT, MAXIMUM_PER_SOURCE, maximum_connections};
-use super::{DnsError, DnsMetrics, DnsOptions, DnsServer, ViewKind, bind};
+use super::{DnsError, DnsMetrics, DnsServer, ViewKind, bind};
+use crate::config::DnsSettings;
+use crate::model::CidrSet;
 use crate::plan::{DnsView, Snapshot};
 use crate::telemetry::Registry;
 
@@ -386,7 +388,8 @@ async fn a_server_that_would_forward_to_itself_does_not_start() {
     start(sockets, SocketAddr::from(([192, 0, 2, 1], port))).expect("another host");
 
     fn start(sockets: super::DnsSockets, upstream: SocketAddr) -> Result<DnsServer, DnsError> {
-        let options = DnsOptions { forward: vec![upstream], ..DnsOptions::default() };
+        let options =
+            DnsSettings { forward: vec![upstream], public_clients: CidrSet::default(), ..DnsSettings::default() };
         let (_snapshots, receiver) = watch::channel(Arc::new(Snapshot::default()));
         let metrics = DnsMetrics::new(&metrics::NoopRecorder);
         DnsServer::start(sockets, options, receiver, metrics, &CancellationToken::new())
@@ -457,7 +460,7 @@ impl TestDns {
 
     async fn start_with(view: DnsView, forward: Vec<SocketAddr>) -> Self {
         let sockets = bind("127.0.0.1:0".parse().expect("an address"), "dns.listen").expect("a port");
-        let options = DnsOptions { forward, public_clients: cidrs(&["127.9.0.0/16"]), ..DnsOptions::default() };
+        let options = DnsSettings { forward, public_clients: cidrs(&["127.9.0.0/16"]), ..DnsSettings::default() };
         let (snapshots, receiver) = watch::channel(fixture::snapshot(view));
         let registry = Registry::new();
         let metrics = DnsMetrics::new(registry.recorder());

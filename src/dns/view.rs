@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Bound;
 
-use super::DnsOptions;
+use crate::config::DnsSettings;
 use crate::model::DnsName;
 use crate::plan::{DnsView, DnsZone, RecordSets};
 
@@ -47,7 +47,11 @@ pub(super) struct ViewZones<'v> {
 ///
 /// The service's side comes first: it must not learn the consumer's addresses. A VPC without
 /// `enableDnsSupport` has no resolver at all, so its hosts do not fall back to the public view.
-pub(super) fn choose<'v>(source: IpAddr, view: &'v DnsView, options: &DnsOptions) -> (ViewKind, Option<ViewZones<'v>>) {
+pub(super) fn choose<'v>(
+    source: IpAddr,
+    view: &'v DnsView,
+    options: &DnsSettings,
+) -> (ViewKind, Option<ViewZones<'v>>) {
     if view.refused.contains(source) {
         return (ViewKind::None, None);
     }

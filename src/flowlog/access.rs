@@ -55,10 +55,11 @@ enum AccessOutcome {
 }
 
 /// The line of an ended flow.
-pub(super) fn closed(flow: &EndedFlow) -> String {
-    let duration = flow.ended.duration_since(flow.opened).unwrap_or_default();
+pub(super) fn closed(ended: &EndedFlow) -> String {
+    let flow = &ended.flow;
+    let duration = ended.ended.duration_since(flow.opened).unwrap_or_default();
     json(&Line {
-        time: time(flow.ended),
+        time: time(ended.ended),
         event: "flow closed",
         flow: Some(flow.id.to_string()),
         client: flow.client,
@@ -66,14 +67,14 @@ pub(super) fn closed(flow: &EndedFlow) -> String {
         endpoint: endpoint(flow.access.as_deref()),
         zone: zone(flow.access.as_deref(), flow.local),
         listener: flow.local,
-        target: flow.target.as_str(),
+        target: ended.target.as_str(),
         outcome: AccessOutcome::Closed {
-            target: flow.target_address,
+            target: ended.target_address,
             to_target: flow.bytes_to_target,
             to_client: flow.bytes_to_client,
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            end: flow.end.label(),
-            detail: flow.end.detail(),
+            end: ended.end.label(),
+            detail: ended.end.detail(),
         },
     })
 }

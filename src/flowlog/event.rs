@@ -16,37 +16,6 @@ pub struct Packets {
     pub egress: u64,
 }
 
-/// An ended flow.
-#[derive(Debug, Clone)]
-pub struct EndedFlow {
-    /// Its id.
-    pub id: FlowId,
-    /// The client's address.
-    pub client: SocketAddr,
-    /// The address that the client connected to.
-    pub local: SocketAddr,
-    /// The endpoint; `None` on the public path.
-    pub access: Option<Arc<EndpointAccess>>,
-    /// The origin of the client.
-    pub origin: Origin,
-    /// The addressable target.
-    pub target: TargetId,
-    /// The member's address.
-    pub target_address: SocketAddr,
-    /// When it was admitted.
-    pub opened: SystemTime,
-    /// When it ended.
-    pub ended: SystemTime,
-    /// Payload written to the target.
-    pub bytes_to_target: u64,
-    /// Payload written to the client.
-    pub bytes_to_client: u64,
-    /// The kernel's counts; `None` if the connection is already closed.
-    pub packets: Option<Packets>,
-    /// How it ended.
-    pub end: FlowEnd,
-}
-
 /// A refused connection.
 #[derive(Debug, Clone)]
 pub struct RefusedFlow {
@@ -64,7 +33,7 @@ pub struct RefusedFlow {
     pub refusal: Refusal,
 }
 
-/// A flow that is open at the end of a window.
+/// A flow up to now.
 #[derive(Debug, Clone)]
 pub struct OpenFlow {
     /// Its id.
@@ -73,18 +42,33 @@ pub struct OpenFlow {
     pub client: SocketAddr,
     /// The address that the client connected to.
     pub local: SocketAddr,
-    /// Its endpoint.
-    pub access: Arc<EndpointAccess>,
+    /// Its endpoint; `None` on the public path.
+    pub access: Option<Arc<EndpointAccess>>,
     /// The origin of the client.
     pub origin: Origin,
     /// When it was admitted.
     pub opened: SystemTime,
-    /// Payload written to the target so far.
+    /// Payload written to the target.
     pub bytes_to_target: u64,
-    /// Payload written to the client so far.
+    /// Payload written to the client.
     pub bytes_to_client: u64,
-    /// The kernel's counts so far.
+    /// The kernel's counts; `None` if the connection is already closed.
     pub packets: Option<Packets>,
+}
+
+/// An ended flow.
+#[derive(Debug, Clone)]
+pub struct EndedFlow {
+    /// The flow at its end.
+    pub flow: OpenFlow,
+    /// The addressable target.
+    pub target: TargetId,
+    /// The member's address.
+    pub target_address: SocketAddr,
+    /// When it ended.
+    pub ended: SystemTime,
+    /// How it ended.
+    pub end: FlowEnd,
 }
 
 /// A network interface of an endpoint.

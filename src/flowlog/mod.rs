@@ -16,4 +16,4 @@ mod window;
 mod writer;
 
 pub use event::{EndedFlow, Interface, OpenFlow, Packets, RefusedFlow};
-pub use writer::{Destination, FlowLog, FlowLogError, FlowLogOptions, Options, Traffic};
+pub use writer::{FlowLog, FlowLogError};

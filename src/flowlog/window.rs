@@ -69,14 +69,14 @@ impl Window {
 
     /// Adds the traffic of an ended flow since the last window. Flows on the public path have no interface and are
     /// ignored.
-    pub(super) fn ended(&mut self, flow: &EndedFlow) {
+    pub(super) fn ended(&mut self, EndedFlow { flow, ended, end, .. }: &EndedFlow) {
         let Some(access) = &flow.access else { return };
         let recorded = self.recorded.remove(&flow.id);
         if self.ended_ids.len() < MAX_FLOWS {
             self.ended_ids.insert(flow.id);
         }
         let mut marks = if recorded.is_none() { [flags::SYN, flags::SYN_ACK] } else { [0, 0] };
-        let [from_client, to_client] = match flow.end {
+        let [from_client, to_client] = match *end {
             FlowEnd::Completed => [flags::FIN, flags::FIN],
             // Idle expiry sends no segment.
             FlowEnd::Idle => [0, 0],
@@ -87,7 +87,7 @@ impl Window {
         };
         marks[0] |= from_client;
         marks[1] |= to_client;
-        let reason = match flow.end {
+        let reason = match *end {
             FlowEnd::Unreachable(ConnectError::PortAllocation) => "port_allocation",
             end => end.label(),
         };
@@ -97,7 +97,7 @@ impl Window {
             packets: packets(flow.packets, [flow.bytes_to_target, flow.bytes_to_client]),
         };
         let key = FlowKey { local: flow.local, client: flow.client, accepted: true };
-        self.add(key, access, flow.origin, [flow.opened, flow.ended], less(so_far, now), marks, reason);
+        self.add(key, access, flow.origin, [flow.opened, *ended], less(so_far, now), marks, reason);
     }
 
     /// Adds a refused connection, of which an interface in AWS would see only the SYN.
@@ -139,6 +139,7 @@ impl Window {
         let ended_ids = std::mem::take(&mut self.ended_ids);
         let mut recorded = HashMap::with_capacity(open.len());
         for flow in open.iter().filter(|flow| !ended_ids.contains(&flow.id)) {
+            let Some(access) = &flow.access else { continue };
             let bytes = [flow.bytes_to_target, flow.bytes_to_client];
             let before = self.recorded.get(&flow.id).copied();
             let so_far = Recorded { bytes, packets: packets(flow.packets, bytes) };
@@ -149,7 +150,7 @@ impl Window {
             }
             let marks = if before.is_none() { [flags::SYN, flags::SYN_ACK] } else { [0, 0] };
             let key = FlowKey { local: flow.local, client: flow.client, accepted: true };
-            self.add(key, &flow.access, flow.origin, [flow.opened, now], moved, marks, "open");
+            self.add(key, access, flow.origin, [flow.opened, now], moved, marks, "open");
         }
         // Also drops flows whose end event was lost because the queue was full.
         self.recorded = recorded;
@@ -267,15 +268,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::EndpointAddress;
     use crate::model::{CidrSet, EndpointState, FlowLogFormat};
-    use crate::plan::{EniAddress, SecurityRules};
+    use crate::plan::SecurityRules;
 
     const ALL: &str = "${version} ${interface-id} ${srcaddr} ${dstaddr} ${srcport} ${dstport} ${packets} ${bytes} ${start} \
                        ${end} ${action} ${log-status} ${tcp-flags} ${flow-direction} ${traffic-path} ${az-id} ${plgw-reason}";
 
     fn access() -> Arc<EndpointAccess> {
         let set = |text: &str| [CidrSet::parse_one(text).expect("a network")].into_iter().collect::<CidrSet>();
-        let address = |eni: &str, zone: &str, ip: &str| EniAddress {
+        let address = |eni: &str, zone: &str, ip: &str| EndpointAddress {
             eni: eni.parse().expect("an id"),
             subnet: "subnet-0c1d2e3f4a5b60718".parse().expect("an id"),
             zone: zone.parse().expect("a zone"),
@@ -312,19 +314,13 @@ mod tests {
     }
 
     fn ended(id: u64, client: &str, [opened, ended_ids]: [u64; 2], bytes: [u64; 2], end: FlowEnd) -> EndedFlow {
+        let packets = Some(Packets { ingress: 6, egress: 5 });
+        let flow = OpenFlow { origin: Origin::Vpc, packets, ..open(id, client, opened, bytes, [0, 0]) };
         EndedFlow {
-            id: FlowId(id),
-            client: client.parse().expect("an address"),
-            local: local(),
-            access: Some(access()),
-            origin: Origin::Vpc,
+            flow,
             target: "Cluster0/a".parse().expect("an id"),
             target_address: "10.1.0.11:27017".parse().expect("an address"),
-            opened: at(opened),
             ended: at(ended_ids),
-            bytes_to_target: bytes[0],
-            bytes_to_client: bytes[1],
-            packets: Some(Packets { ingress: 6, egress: 5 }),
             end,
         }
     }
@@ -334,7 +330,7 @@ mod tests {
             id: FlowId(id),
             client: client.parse().expect("an address"),
             local: local(),
-            access: access(),
+            access: Some(access()),
             origin: Origin::Peered,
             opened: at(opened),
             bytes_to_target: bytes[0],
@@ -376,7 +372,7 @@ mod tests {
         assert!(window.close(at(120), &[open(1, "10.3.0.9:40000", 10, [100, 50], [4, 3])], &[]).is_empty());
         // It ends, but a list of open flows that was made just before still contains it.
         let mut last = ended(1, "10.3.0.9:40000", [10, 130], [110, 70], FlowEnd::Completed);
-        last.origin = Origin::Peered;
+        last.flow.origin = Origin::Peered;
         window.ended(&last);
         let third = lines(&window.close(at(180), &[open(1, "10.3.0.9:40000", 10, [110, 60], [5, 4])], &[]));
         assert_eq!(third.len(), 2);

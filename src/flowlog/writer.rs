@@ -17,7 +17,7 @@ use super::event::{EndedFlow, Interface, OpenFlow, RefusedFlow};
 use super::file::RotatingFile;
 use super::record::Action;
 use super::window::Window;
-use crate::model::FlowLogFormat;
+use crate::config::{FlowLogSettings, LogDestination, TrafficType};
 
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
@@ -29,58 +29,6 @@ const QUEUE: usize = 16_384;
 
 /// Time limit for writing the last records at the end of the process.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
-
-/// The destination of a log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Destination {
-    /// Standard output.
-    Stdout,
-    /// A file that is rotated by size.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The size in bytes at which it is rotated.
-        rotate_size: u64,
-        /// The number of older files to keep.
-        keep: usize,
-    },
-}
-
-/// Which flows are recorded: AWS' traffic type.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Traffic {
-    /// ALL.
-    #[default]
-    All,
-    /// ACCEPT.
-    Accept,
-    /// REJECT.
-    Reject,
-}
-
-/// Settings of flow logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FlowLogOptions {
-    /// The destination.
-    pub destination: Destination,
-    /// The aggregation interval.
-    pub interval: Duration,
-    /// The traffic type.
-    pub traffic: Traffic,
-    /// The fields.
-    pub format: FlowLogFormat,
-    /// The account that owns the interfaces.
-    pub account: String,
-}
-
-/// Settings of both logs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Flow logs; `None`: disabled.
-    pub flow: Option<FlowLogOptions>,
-    /// Access log; `None`: disabled.
-    pub access: Option<Destination>,
-}
 
 /// Why a log cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -137,8 +85,11 @@ impl FlowLog {
     /// # Errors
     ///
     /// [`FlowLogError`] when a file cannot be opened or the thread cannot be started.
-    pub fn start(options: Options, recorder: &dyn Recorder) -> Result<Option<Self>, FlowLogError> {
-        let Options { flow, access } = options;
+    pub fn start(
+        flow: Option<FlowLogSettings>,
+        access: Option<LogDestination>,
+        recorder: &dyn Recorder,
+    ) -> Result<Option<Self>, FlowLogError> {
         if flow.is_none() && access.is_none() {
             return Ok(None);
         }
@@ -154,7 +105,7 @@ impl FlowLog {
         let problem = Arc::new(Mutex::default());
         let interval = flow.as_ref().map(|flow| flow.interval);
         let mut counters = Vec::new();
-        let mut log = |log: &'static str, destination: &Destination, header: String| {
+        let mut log = |log: &'static str, destination: &LogDestination, header: String| {
             counters.push(counter(SKIPPED, log));
             Ok(Log {
                 out: LogOutput::open(log, destination, header)?,
@@ -194,7 +145,7 @@ impl FlowLog {
 
     /// Sends the end of a flow. Never blocks.
     pub fn ended(&self, flow: EndedFlow) {
-        let ip = flow.local.ip();
+        let ip = flow.flow.local.ip();
         self.enqueue(WriterMessage::EndedFlow(Box::new(flow)), ip);
     }
 
@@ -228,7 +179,7 @@ impl FlowLog {
 }
 
 struct LogWriter {
-    flow: Option<(Log, FlowLogOptions)>,
+    flow: Option<(Log, FlowLogSettings)>,
     access: Option<Log>,
     window: Window,
     lost: Arc<LostEvents>,
@@ -284,12 +235,12 @@ impl LogWriter {
         let Some((log, options)) = &mut self.flow else { return };
         for record in records {
             let wanted = match (options.traffic, record.action()) {
-                (Traffic::All, _) | (_, None) => true,
-                (Traffic::Accept, Some(action)) => action == Action::Accept,
-                (Traffic::Reject, Some(action)) => action == Action::Reject,
+                (TrafficType::All, _) | (_, None) => true,
+                (TrafficType::Accept, Some(action)) => action == Action::Accept,
+                (TrafficType::Reject, Some(action)) => action == Action::Reject,
             };
             if wanted {
-                log.line(&record.line(&options.format, &options.account));
+                log.line(&record.line(&options.format, &options.account_id));
             }
         }
     }
@@ -318,12 +269,14 @@ enum LogOutput {
 }
 
 impl LogOutput {
-    fn open(log: &'static str, destination: &Destination, header: String) -> Result<Self, FlowLogError> {
+    fn open(log: &'static str, destination: &LogDestination, header: String) -> Result<Self, FlowLogError> {
         match destination {
-            Destination::Stdout => Ok(Self::Stdout(io::stdout())),
-            Destination::File { path, rotate_size, keep } => RotatingFile::open(path, *rotate_size, *keep, header)
-                .map(Self::File)
-                .map_err(|source| FlowLogError::File { log, path: path.clone(), source }),
+            LogDestination::Stdout => Ok(Self::Stdout(io::stdout())),
+            LogDestination::File { path, rotate_size, keep } => {
+                RotatingFile::open(path, *rotate_size as u64, *keep, header)
+                    .map(Self::File)
+                    .map_err(|source| FlowLogError::File { log, path: path.clone(), source })
+            }
         }
     }
 }

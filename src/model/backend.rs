@@ -6,15 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DnsName, TargetPort};
-
-/// Why a text is not a valid backend.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a backend (http://HOST:PORT, https://HOST:PORT, or h2c://HOST:PORT for HTTP/2 without TLS, with nothing \
-     behind it, as `http://127.1.0.31:9080`)"
-)]
-pub struct ParseBackendError(String);
+use super::{DnsName, ParseTextError, TargetPort};
 
 /// The protocol of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,9 +43,9 @@ pub struct BackendUrl {
 }
 
 impl FromStr for BackendUrl {
-    type Err = ParseBackendError;
+    type Err = ParseTextError;
 
-    fn from_str(text: &str) -> Result<Self, ParseBackendError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         let parse = || {
             let (scheme, authority) = text.split_once("://")?;
             let scheme = match scheme {
@@ -69,7 +61,11 @@ impl FromStr for BackendUrl {
             };
             Some(Self { scheme, host, port: TargetPort::try_from(port.parse::<u16>().ok()?).ok()? })
         };
-        parse().ok_or_else(|| ParseBackendError(text.to_owned()))
+        parse().ok_or_else(|| {
+            let expected = "a backend (http://HOST:PORT, https://HOST:PORT, or h2c://HOST:PORT for HTTP/2 without TLS, with \
+                            nothing behind it, as `http://127.1.0.31:9080`)";
+            ParseTextError::not(text, expected)
+        })
     }
 }
 

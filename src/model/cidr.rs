@@ -8,29 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Why a text is not a valid network.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseCidrError {
-    /// Neither an address nor an address and a prefix length.
-    #[error("`{0}` is not a network; write ADDRESS/LENGTH, as `10.0.0.0/16`")]
-    Text(String),
-    /// An IPv4-mapped IPv6 address: overlaps between two notations of one network would not be detected.
-    #[error("`{given}` is IPv4 mapped into IPv6; write the IPv4 network, as `{v4}/32`")]
-    Mapped {
-        /// The input.
-        given: String,
-        /// The IPv4 address.
-        v4: std::net::Ipv4Addr,
-    },
-    /// Bits after the prefix are set.
-    #[error("`{given}` has bits set behind its prefix; did you mean `{network}`?")]
-    HostBits {
-        /// The input.
-        given: String,
-        /// The network that contains it.
-        network: IpNet,
-    },
-}
+use super::ParseTextError;
 
 /// Networks, in their original order; an address belongs to the set if one of them contains it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -49,20 +27,23 @@ impl CidrSet {
     ///
     /// # Errors
     ///
-    /// [`ParseCidrError`] when the text is not a network or has bits set after its prefix.
-    pub fn parse_one(text: &str) -> Result<IpNet, ParseCidrError> {
+    /// [`ParseTextError`] when the text is no network or has bits set behind its prefix.
+    pub fn parse_one(text: &str) -> Result<IpNet, ParseTextError> {
         let net = IpNet::from_str(text)
             .or_else(|_| IpAddr::from_str(text).map(IpNet::from))
-            .map_err(|_| ParseCidrError::Text(text.to_owned()))?;
+            .map_err(|_| ParseTextError::not(text, "a network; write ADDRESS/LENGTH, as `10.0.0.0/16`"))?;
         if let IpNet::V6(v6) = net
             && let Some(v4) = v6.addr().to_ipv4_mapped()
         {
-            return Err(ParseCidrError::Mapped { given: text.to_owned(), v4 });
+            // Two spellings of one network would hide from each other.
+            let reason = format!("`{text}` is IPv4 mapped into IPv6; write the IPv4 network, as `{v4}/32`");
+            return Err(ParseTextError::new(reason));
         }
         if net.trunc() == net {
             Ok(net)
         } else {
-            Err(ParseCidrError::HostBits { given: text.to_owned(), network: net.trunc() })
+            let reason = format!("`{text}` has bits set behind its prefix; did you mean `{}`?", net.trunc());
+            Err(ParseTextError::new(reason))
         }
     }
 

@@ -1,47 +1,22 @@
 //! Claims: addresses that one of several gateways serves at a time, with leases.
 
 use std::borrow::Borrow;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use super::Zone;
+use super::text::text_type;
 
-use super::ids::text_traits;
-use super::{ParseNameError, Zone};
-
-/// A group of addresses that one gateway at a time serves: those of the endpoints in a zone, by the zone's name, or the
-/// public ones, `public`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClaimId(Arc<str>);
+text_type!(
+    /// A group of addresses that one gateway at a time serves: those of the endpoints in a zone, by the zone's name, or the
+    /// public ones, `public`.
+    ClaimId, "an availability zone (a region and one letter, as `us-east-1a`), or `public` for the public addresses",
+    |text| text == ClaimId::PUBLIC || text.parse::<Zone>().is_ok()
+);
 
 impl ClaimId {
     /// Public addresses of nodes and apps.
     pub const PUBLIC: &str = "public";
-
-    /// The claim as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for ClaimId {
-    type Err = ParseNameError;
-
-    fn from_str(text: &str) -> Result<Self, ParseNameError> {
-        if text == Self::PUBLIC {
-            return Ok(Self(Arc::from(text)));
-        }
-        let zone = text.parse::<Zone>();
-        zone.map(|zone| Self(Arc::from(zone.as_str()))).map_err(|_| {
-            ParseNameError::new(
-                text,
-                "an availability zone (a region and one letter, as `us-east-1a`), or `public` for the public addresses",
-            )
-        })
-    }
 }
 
 impl Borrow<str> for ClaimId {
@@ -49,8 +24,6 @@ impl Borrow<str> for ClaimId {
         &self.0
     }
 }
-
-text_traits!(ClaimId);
 
 /// How long a listener may accept connections. Clones share the lease.
 #[derive(Debug, Clone, Default)]

@@ -1,30 +1,17 @@
 //! Names in DNS, lower case, without the dot at the end.
 
 use std::borrow::Borrow;
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::ids::text_traits;
-
-/// Why a text is not a valid name.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a DNS name (labels of 1 to 63 letters, digits, `-` and `_`, 253 characters in all)")]
-pub struct ParseDnsNameError(String);
+use super::ParseTextError;
+use super::text::text_traits;
 
 /// A fully qualified name: lower case, no dot at the end. `*` may be its first label.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DnsName(Arc<str>);
 
 impl DnsName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The name without its first label; `None` for a name of one label.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
@@ -41,16 +28,16 @@ impl DnsName {
     ///
     /// # Errors
     ///
-    /// [`ParseDnsNameError`] when the result is not a valid name.
-    pub fn prefixed(&self, label: &str) -> Result<Self, ParseDnsNameError> {
+    /// [`ParseTextError`] when the result is no name.
+    pub fn prefixed(&self, label: &str) -> Result<Self, ParseTextError> {
         format!("{label}.{self}").parse()
     }
 }
 
 impl FromStr for DnsName {
-    type Err = ParseDnsNameError;
+    type Err = ParseTextError;
 
-    fn from_str(text: &str) -> Result<Self, ParseDnsNameError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         let name = text.strip_suffix('.').unwrap_or(text);
         let label_fits = |(i, label): (usize, &str)| {
             (1..=63).contains(&label.len())
@@ -61,13 +48,15 @@ impl FromStr for DnsName {
             let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
             Ok(Self(if is_lower { Arc::from(name) } else { Arc::from(name.to_ascii_lowercase()) }))
         } else {
-            Err(ParseDnsNameError(text.to_owned()))
+            Err(ParseTextError::not(
+                text,
+                "a DNS name (labels of 1 to 63 letters, digits, `-` and `_`, 253 characters in all)",
+            ))
         }
     }
 }
 
 /// Allows look-ups with the text of a received name, in lower case and without the final dot. `Ord` and `Hash` are
-/// those of the text, as `Borrow` requires.
 impl Borrow<str> for DnsName {
     fn borrow(&self) -> &str {
         &self.0

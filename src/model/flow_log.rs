@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
-use super::edits;
+use super::{ParseTextError, edits};
 
 macro_rules! fields {
     ($($variant:ident $name:literal $version:literal $doc:literal;)+) => {
@@ -114,58 +114,32 @@ impl serde::Serialize for FlowLogFormat {
     }
 }
 
-/// Why a text is not a valid format.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseFormatError {
-    /// It has no field.
-    #[error("a format has at least one field, as `${{srcaddr}}`")]
-    Empty,
-    /// A word without `${` and `}`.
-    #[error("`{word}` is no field; write it as `${{{name}}}`")]
-    Bare {
-        /// The input.
-        word: String,
-        /// Its name.
-        name: String,
-    },
-    /// An unknown field.
-    #[error("there is no field `{field}` here; did you mean `{nearest}`?")]
-    Unknown {
-        /// The input.
-        field: String,
-        /// The field with the most similar name.
-        nearest: &'static str,
-    },
-    /// A field appears twice.
-    #[error("`{0}` appears twice")]
-    Twice(&'static str),
-}
-
 impl FromStr for FlowLogFormat {
-    type Err = ParseFormatError;
+    type Err = ParseTextError;
 
-    fn from_str(text: &str) -> Result<Self, ParseFormatError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         let mut fields = Vec::new();
         let mut seen = HashSet::new();
         for word in text.split_whitespace() {
             let name = word.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
-            let name = name.ok_or_else(|| ParseFormatError::Bare {
-                word: word.to_owned(),
-                name: word.trim_matches(|c| "${}".contains(c)).to_owned(),
+            let name = name.ok_or_else(|| {
+                let name = word.trim_matches(|c| "${}".contains(c));
+                ParseTextError::new(format!("`{word}` is no field; write it as `${{{name}}}`"))
             })?;
             let field = FlowLogField::ALL.into_iter().find(|field| field.name() == name).ok_or_else(|| {
                 let nearest = FlowLogField::ALL.into_iter().min_by_key(|field| edits(name, field.name()));
-                ParseFormatError::Unknown {
-                    field: name.to_owned(),
-                    nearest: nearest.map_or("srcaddr", FlowLogField::name),
-                }
+                let nearest = nearest.map_or("srcaddr", FlowLogField::name);
+                ParseTextError::new(format!("there is no field `{name}` here; did you mean `{nearest}`?"))
             })?;
             if !seen.insert(field) {
-                return Err(ParseFormatError::Twice(field.name()));
+                return Err(ParseTextError::new(format!("`{}` appears twice", field.name())));
             }
             fields.push(field);
         }
-        if fields.is_empty() { Err(ParseFormatError::Empty) } else { Ok(Self(fields)) }
+        if fields.is_empty() {
+            return Err(ParseTextError::new("a format has at least one field, as `${srcaddr}`"));
+        }
+        Ok(Self(fields))
     }
 }
 

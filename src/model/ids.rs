@@ -2,21 +2,9 @@
 //! Cloud.
 
 use std::borrow::Borrow;
-use std::fmt;
-use std::str::FromStr;
-use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::Cloud;
-
-/// Why a text is not a valid identifier of this kind.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not {expected}")]
-pub struct ParseIdError {
-    text: String,
-    expected: &'static str,
-}
+use super::text::text_type;
+use super::{Cloud, ParseTextError};
 
 /// Whether `text` is `prefix` followed by one of `lengths` lower-case hex digits.
 pub(crate) fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bool {
@@ -82,124 +70,41 @@ macro_rules! cloud_path {
     };
 }
 
-macro_rules! hex_id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $lengths:expr, $expected:literal) => {
-        hex_id!($(#[$doc])* $name, $prefix, $lengths, $expected, |_: &str| false);
-    };
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $lengths:expr, $expected:literal, $also:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
-
-        impl $name {
-            /// The identifier as text.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = ParseIdError;
-
-            fn from_str(text: &str) -> Result<Self, ParseIdError> {
-                if is_prefixed_hex(text, $prefix, $lengths) || $also(text) {
-                    Ok(Self(Arc::from(text)))
-                } else {
-                    Err(ParseIdError { text: text.to_owned(), expected: $expected })
-                }
-            }
-        }
-
-        text_traits!($name);
-    };
-}
-
-/// The JSON schema of a type that is serialized as text.
-macro_rules! text_schema {
-    ($name:ident) => {
-        impl schemars::JsonSchema for $name {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> std::borrow::Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string" })
-            }
-        }
-    };
-}
-pub(super) use text_schema;
-
-/// `Display`, `Debug`, serde and JSON schema as text, for a newtype with `as_str` and `FromStr`.
-macro_rules! text_traits {
-    ($name:ident) => {
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({})", stringify!($name), self.as_str())
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-
-        $crate::model::ids::text_schema!($name);
-    };
-}
-pub(super) use text_traits;
-
 /// 64 hex digits derived from a text, for objects without an id: the same at every start.
 pub(crate) fn derived_digits(text: &str) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()))
 }
 
-hex_id!(
+text_type!(
     /// A VPC: `vpc-` and 8 or 17 lower-case hex digits.
-    VpcId, "vpc-", &[8, 17], "a VPC id (`vpc-` and 8 or 17 lower-case hex digits)",
-    |text: &str| is_path(text, "virtualNetworks", "networks")
+    VpcId, "a VPC id (`vpc-` and 8 or 17 lower-case hex digits)",
+    |text| is_prefixed_hex(text, "vpc-", &[8, 17]) || is_path(text, "virtualNetworks", "networks")
 );
 cloud_path!(VpcId);
-hex_id!(
+text_type!(
     /// A subnet of a VPC: `subnet-` and 8 or 17 lower-case hex digits.
-    SubnetId, "subnet-", &[8, 17], "a subnet id (`subnet-` and 8 or 17 lower-case hex digits)",
-    |text: &str| is_path(text, "virtualNetworks/subnets", "subnetworks")
+    SubnetId, "a subnet id (`subnet-` and 8 or 17 lower-case hex digits)",
+    |text| is_prefixed_hex(text, "subnet-", &[8, 17]) || is_path(text, "virtualNetworks/subnets", "subnetworks")
 );
-hex_id!(
+text_type!(
     /// A security group: `sg-` and 8 or 17 lower-case hex digits.
-    SecurityGroupId, "sg-", &[8, 17], "a security group id (`sg-` and 8 or 17 lower-case hex digits)"
+    SecurityGroupId, "a security group id (`sg-` and 8 or 17 lower-case hex digits)",
+    |text| is_prefixed_hex(text, "sg-", &[8, 17])
 );
-hex_id!(
+text_type!(
     /// A rule of a security group: `sgr-` and 17 lower-case hex digits.
-    SecurityRuleId, "sgr-", &[17], "a security group rule id (`sgr-` and 17 lower-case hex digits)"
+    SecurityRuleId, "a security group rule id (`sgr-` and 17 lower-case hex digits)",
+    |text| is_prefixed_hex(text, "sgr-", &[17])
 );
-hex_id!(
+text_type!(
     /// An elastic network interface: `eni-` and 8 or 17 lower-case hex digits.
-    EniId, "eni-", &[8, 17], "a network interface id (`eni-` and 8 or 17 lower-case hex digits)",
-    |text: &str| is_path(text, "networkInterfaces", "addresses")
+    EniId, "a network interface id (`eni-` and 8 or 17 lower-case hex digits)",
+    |text| is_prefixed_hex(text, "eni-", &[8, 17]) || is_path(text, "networkInterfaces", "addresses")
 );
-hex_id!(
+text_type!(
     /// An interface endpoint: `vpce-` and 8 or 17 lower-case hex digits.
-    VpceId, "vpce-", &[8, 17], "an interface endpoint id (`vpce-` and 8 or 17 lower-case hex digits)",
-    |text: &str| is_path(text, "privateEndpoints", "forwardingRules")
+    VpceId, "an interface endpoint id (`vpce-` and 8 or 17 lower-case hex digits)",
+    |text| is_prefixed_hex(text, "vpce-", &[8, 17]) || is_path(text, "privateEndpoints", "forwardingRules")
 );
 cloud_path!(VpceId);
 
@@ -208,93 +113,50 @@ impl VpceId {
     ///
     /// # Errors
     ///
-    /// [`ParseIdError`] for any other text.
-    pub fn of_aws(text: &str) -> Result<Self, ParseIdError> {
+    /// [`ParseTextError`] for anything else.
+    pub fn of_aws(text: &str) -> Result<Self, ParseTextError> {
         let id: Self = text.parse()?;
         match id.cloud() {
             None => Ok(id),
-            Some(_) => Err(ParseIdError { text: text.to_owned(), expected: "an interface endpoint id of AWS" }),
+            Some(_) => Err(ParseTextError::not(text, "an interface endpoint id of AWS")),
         }
     }
 }
-hex_id!(
+text_type!(
     /// An endpoint service: `vpce-svc-` and 17 lower-case hex digits; outside AWS Atlas' id with 24.
-    VpceServiceId, "vpce-svc-", &[17], "an endpoint service id (`vpce-svc-` and 17 lower-case hex digits)",
-    |text: &str| is_prefixed_hex(text, "", &[24])
+    VpceServiceId, "an endpoint service id (`vpce-svc-` and 17 lower-case hex digits)",
+    |text| is_prefixed_hex(text, "vpce-svc-", &[17]) || is_prefixed_hex(text, "", &[24])
 );
-hex_id!(
+text_type!(
     /// An Atlas project (a *group* in the API): 24 lower-case hex digits.
-    ProjectId, "", &[24], "a project id (24 lower-case hex digits)"
+    ProjectId, "a project id (24 lower-case hex digits)",
+    |text| is_prefixed_hex(text, "", &[24])
 );
 
-/// An App Services client app id: a name, a dash and five lower-case letters, `myapp-abcde`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AppId(Arc<str>);
-
-impl AppId {
-    /// The identifier as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for AppId {
-    type Err = ParseIdError;
-
-    fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        let fits = text.rsplit_once('-').is_some_and(|(name, suffix)| {
-            !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-                && suffix.len() == 5
-                && suffix.bytes().all(|b| b.is_ascii_lowercase())
-        });
-        if fits {
-            Ok(Self(Arc::from(text)))
-        } else {
-            Err(ParseIdError {
-                text: text.to_owned(),
-                expected: "a client app id (a name, `-`, and five lower-case letters, as `myapp-abcde`)",
-            })
-        }
-    }
-}
-
+text_type!(
+    /// An App Services client app id: a name, a dash and five lower-case letters, `myapp-abcde`.
+    AppId, "a client app id (a name, `-`, and five lower-case letters, as `myapp-abcde`)",
+    |text| text.rsplit_once('-').is_some_and(|(name, suffix)| {
+        !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && suffix.len() == 5
+            && suffix.bytes().all(|b| b.is_ascii_lowercase())
+    })
+);
 impl Borrow<str> for AppId {
     fn borrow(&self) -> &str {
         &self.0
     }
 }
 
-text_traits!(AppId);
-
-/// The id of a gateway among those that share a state: letters, digits, `-`, `_` and `.`, at most 63.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GatewayId(Arc<str>);
-
-impl GatewayId {
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for GatewayId {
-    type Err = ParseIdError;
-
-    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+text_type!(
+    /// The name of one gateway among those that share a state: letters, digits, `-`, `_` and `.`, 63 at most.
+    GatewayId, "a gateway's id (1 to 63 letters, digits, `-`, `_` and `.`)",
+    |text| {
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        if (1..=63).contains(&text.len()) && text.bytes().all(is_allowed) {
-            Ok(Self(Arc::from(text)))
-        } else {
-            let expected = "a gateway's id (1 to 63 letters, digits, `-`, `_` and `.`)";
-            Err(ParseIdError { text: text.to_owned(), expected })
-        }
+        (1..=63).contains(&text.len()) && text.bytes().all(is_allowed)
     }
-}
-
-text_traits!(GatewayId);
+);
 
 #[cfg(test)]
 mod tests {

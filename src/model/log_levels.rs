@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
+use super::ParseTextError;
+
 /// The modules that log, by their short name: `plgw::data` is `data` here. In the order in which they are shown.
 pub const LOG_MODULES: [&str; 13] = [
     "api",
@@ -43,23 +45,6 @@ pub struct LogLevels {
     named: BTreeMap<String, LevelFilter>,
 }
 
-/// Why a text is not valid.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseLogLevelsError {
-    /// An unknown level.
-    #[error("`{0}` is no log level; write off, error, warn, info, debug or trace")]
-    Level(String),
-    /// A name with characters that no module or library name has.
-    #[error("`{0}` is no module's name; write `data=debug` or `info,data=debug,dns=warn`")]
-    Name(String),
-    /// A module that does not log.
-    #[error("no module `{0}` logs; those that do are {modules}", modules = names().collect::<Vec<_>>().join(", "))]
-    Module(String),
-    /// Two default levels.
-    #[error("`{0}` and `{1}` are both the default level; keep one")]
-    Twice(LevelFilter, LevelFilter),
-}
-
 /// Every name that can have its own level.
 fn names() -> impl Iterator<Item = &'static str> {
     LOG_MODULES.into_iter().chain(LOG_RECORDS)
@@ -77,19 +62,21 @@ impl LogLevels {
     ///
     /// # Errors
     ///
-    /// [`ParseLogLevelsError`].
-    pub fn parse_any(text: &str) -> Result<Self, ParseLogLevelsError> {
+    /// [`ParseTextError`].
+    pub fn parse_any(text: &str) -> Result<Self, ParseTextError> {
         let mut levels = Self::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (name, level) = match part.split_once('=') {
                 Some((name, level)) => {
                     let level = level.trim();
-                    (name.trim(), parse_level(level).ok_or_else(|| ParseLogLevelsError::Level(level.to_owned()))?)
+                    let unknown = || format!("`{level}` is no log level; write off, error, warn, info, debug or trace");
+                    (name.trim(), parse_level(level).ok_or_else(|| ParseTextError::new(unknown()))?)
                 }
                 None => match parse_level(part) {
                     Some(level) => {
                         if let Some(first) = levels.default.replace(level) {
-                            return Err(ParseLogLevelsError::Twice(first, level));
+                            let reason = format!("`{first}` and `{level}` are both the default level; keep one");
+                            return Err(ParseTextError::new(reason));
                         }
                         continue;
                     }
@@ -98,7 +85,8 @@ impl LogLevels {
             };
             let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':');
             if name.is_empty() || !name.chars().all(is_name) {
-                return Err(ParseLogLevelsError::Name(name.to_owned()));
+                let reason = format!("`{name}` is no module's name; write `data=debug` or `info,data=debug,dns=warn`");
+                return Err(ParseTextError::new(reason));
             }
             levels.named.insert(name.to_owned(), level);
         }
@@ -146,14 +134,17 @@ impl LogLevels {
 }
 
 impl FromStr for LogLevels {
-    type Err = ParseLogLevelsError;
+    type Err = ParseTextError;
 
     /// Parses `text`; a name that is neither a module nor a path is refused, because it would silently have no effect.
-    fn from_str(text: &str) -> Result<Self, ParseLogLevelsError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         let levels = Self::parse_any(text)?;
         let is_known = |name: &str| name == "plgw" || name.contains("::") || names().any(|known| known == name);
         match levels.named.keys().find(|name| !is_known(name)) {
-            Some(name) => Err(ParseLogLevelsError::Module(name.clone())),
+            Some(name) => {
+                let modules = names().collect::<Vec<_>>().join(", ");
+                Err(ParseTextError::new(format!("no module `{name}` logs; those that do are {modules}")))
+            }
             None => Ok(levels),
         }
     }

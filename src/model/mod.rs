@@ -24,10 +24,11 @@ mod port;
 mod provider;
 mod stand_in;
 mod target;
+mod text;
 mod units;
 
-pub use backend::{BackendScheme, BackendUrl, ParseBackendError};
-pub use cidr::{CidrSet, ParseCidrError, is_reserved};
+pub use backend::{BackendScheme, BackendUrl};
+pub use cidr::{CidrSet, is_reserved};
 pub use claim::{ClaimId, Lease};
 pub use cloud::{Cloud, MAXIMUM_CLOUD_TARGET_LIMIT};
 pub use cluster::{AccessList, BiConnector, Cluster, ClusterKind, ConnectionLimit, NamedStrings, Naming, Node, Tier};
@@ -36,29 +37,31 @@ pub use consumer::{
     ZoneRecord,
 };
 pub use desired::Desired;
-pub use dns_name::{DnsName, ParseDnsNameError};
+pub use dns_name::DnsName;
 pub use fault::{
     DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, check_fault, rename_former_fault_keys,
 };
 pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, RefusalMode, Side};
-pub use flow_log::{FlowLogField, FlowLogFormat, ParseFormatError};
+pub use flow_log::{FlowLogField, FlowLogFormat};
 pub use ids::{
-    AppId, EniId, GatewayId, ParseIdError, ProjectId, SecurityGroupId, SecurityRuleId, SubnetId, VpcId, VpceId,
-    VpceServiceId,
+    AppId, EniId, GatewayId, ProjectId, SecurityGroupId, SecurityRuleId, SubnetId, VpcId, VpceId, VpceServiceId,
 };
 pub(crate) use ids::{derived_digits, is_prefixed_hex};
 pub use ip_type::{DnsRecordIpType, IpAddressType, IpFamily};
-pub use log_levels::{LOG_ITSELF, LOG_MODULES, LOG_RECORDS, LogLevels, ParseLogLevelsError};
+pub use log_levels::{LOG_ITSELF, LOG_MODULES, LOG_RECORDS, LogLevels};
 pub(crate) use names::edits;
-pub use names::{ClusterName, Label, ParseNameError, Region, ServiceName, Zone};
-pub use node_address::{NodeAddress, ParseNodeAddressError};
+pub use names::{ClusterName, Label, Region, ServiceName, Zone};
+pub use node_address::NodeAddress;
 pub use origin::Origin;
 pub use pace::Pace;
-pub use port::{ListenerPort, ParsePortError, PortRange, TargetPort};
+pub(crate) use port::not_a_port;
+pub use port::{ListenerPort, PortRange, TargetPort};
 pub use provider::{
     App, AppEndpoint, AppEndpointKind, AppService, Attributes, DEFAULT_TARGET_LIMIT, DeploymentModel, EndpointService,
     HealthCheck, HealthProtocol, MAXIMUM_REMOTE_REGIONS, MAXIMUM_TARGET_LIMIT, Minimum, Project, StatusRange,
 };
 pub use stand_in::{StandInCommand, StandInMember, StandInRefusal, StandInState};
 pub use target::{Health, TargetId, TargetState};
-pub use units::{HumanDuration, HumanSize, ParseUnitError, rename_former_time};
+pub use text::ParseTextError;
+pub(crate) use text::text_serde;
+pub use units::{HumanDuration, HumanSize, rename_former_time};

@@ -4,29 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use super::ids::{derived_digits, text_schema, text_traits};
-use super::{Cloud, VpceServiceId};
-
-/// Why a text is not a valid name of this kind.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not {expected}")]
-pub struct ParseNameError {
-    text: String,
-    expected: String,
-}
-
-impl ParseNameError {
-    pub(super) fn new(text: &str, expected: impl Into<String>) -> Self {
-        Self { text: text.to_owned(), expected: expected.into() }
-    }
-
-    /// The same error about the original text.
-    fn about(self, text: &str) -> Self {
-        Self { text: text.to_owned(), ..self }
-    }
-}
+use super::ids::derived_digits;
+use super::text::{text_schema, text_serde, text_traits, text_type};
+use super::{Cloud, ParseTextError, VpceServiceId};
 
 /// Every commercial AWS region that Atlas offers, with AWS's names.
 ///
@@ -79,17 +59,17 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`ParseNameError`] for an unknown region.
-    pub fn of(cloud: Option<Cloud>, text: &str) -> Result<Self, ParseNameError> {
+    /// [`ParseTextError`] for an unknown region.
+    pub fn of(cloud: Option<Cloud>, text: &str) -> Result<Self, ParseTextError> {
         match cloud {
             None => {
                 let region: Self = text.parse()?;
-                if region.cloud().is_none() { Ok(region) } else { Err(not_aws(text)) }
+                if region.cloud().is_none() { Ok(region) } else { Err(not_aws(text, text)) }
             }
             Some(cloud) => cloud
                 .region(text)
                 .map(|name| Self(Arc::from(name)))
-                .ok_or_else(|| ParseNameError::new(text, format!("a region of {} that Atlas offers", cloud.label()))),
+                .ok_or_else(|| ParseTextError::not(text, &format!("a region of {} that Atlas offers", cloud.label()))),
         }
     }
 
@@ -103,12 +83,6 @@ impl Region {
     #[must_use]
     pub fn provider(&self) -> &'static str {
         self.cloud().map_or("AWS", Cloud::label)
-    }
-
-    /// The cloud's name: `us-east-1`.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 
     /// Atlas' name: `US_EAST_1`.
@@ -152,9 +126,9 @@ impl Region {
 }
 
 impl FromStr for Region {
-    type Err = ParseNameError;
+    type Err = ParseTextError;
 
-    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         let atlas =
             text.contains('_') && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
         let aws = if atlas { text.to_lowercase().replace('_', "-") } else { text.to_owned() };
@@ -165,13 +139,14 @@ impl FromStr for Region {
         if Cloud::of_region(text).is_some() {
             return Ok(Self(Arc::from(text)));
         }
-        Err(not_aws(aws).about(text))
+        Err(not_aws(aws, text))
     }
 }
 
-fn not_aws(text: &str) -> ParseNameError {
-    let nearest = nearest(text, REGIONS);
-    ParseNameError::new(text, format!("an AWS region that Atlas offers; did you mean `{nearest}`?"))
+/// The error about `text`, which is `aws` in AWS's form.
+fn not_aws(aws: &str, text: &str) -> ParseTextError {
+    let nearest = nearest(aws, REGIONS);
+    ParseTextError::new(format!("`{text}` is not an AWS region that Atlas offers; did you mean `{nearest}`?"))
 }
 
 text_traits!(Region);
@@ -197,10 +172,22 @@ pub(crate) fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// An availability zone by name: a region and one letter, `us-east-1a`; Google's `us-east1-b`, Azure's `eastus2-1`.
-/// Also a region of these two as a whole ([`Region::zone_of_whole`]).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Zone(Arc<str>);
+text_type!(
+    /// An availability zone by name: a region and one letter, `us-east-1a`; Google's `us-east1-b`, Azure's `eastus2-1`.
+    /// Also a region of these two as a whole ([`Region::zone_of_whole`]).
+    Zone, "an availability zone (a region and one letter, as `us-east-1a`)",
+    |text| {
+        let fits = text.len() > 1
+            && text.is_ascii()
+            && text.as_bytes()[text.len() - 1].is_ascii_lowercase()
+            && REGIONS.contains(&&text[..text.len() - 1]);
+        let in_cloud = |(region, zone): (&str, &str)| {
+            let cloud = Cloud::of_region(region);
+            zone.len() == 1 && cloud.is_some_and(|cloud| cloud.zones().contains(zone))
+        };
+        fits || Cloud::of_region(text).is_some() || text.rsplit_once('-').is_some_and(in_cloud)
+    }
+);
 
 /// The zone letters of regions with more than `a` to `c`. Source: AWS, *Regions and Availability Zones*; which of them
 /// an account has depends on the account.
@@ -210,12 +197,6 @@ const MORE_ZONES: &[(&str, &str)] = &[("us-east-1", "abcdef"), ("us-west-2", "ab
 const NO_CROSS_REGION_ACCESS: &[&str] = &["use1-az3", "usw1-az2", "apne1-az3", "apne2-az2", "apne2-az4"];
 
 impl Zone {
-    /// The zone's name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The zone's region.
     #[must_use]
     pub fn region(&self) -> Region {
@@ -261,39 +242,16 @@ impl Zone {
     }
 }
 
-impl FromStr for Zone {
-    type Err = ParseNameError;
-
-    fn from_str(text: &str) -> Result<Self, ParseNameError> {
-        let fits = text.len() > 1
-            && text.is_ascii()
-            && text.as_bytes()[text.len() - 1].is_ascii_lowercase()
-            && REGIONS.contains(&&text[..text.len() - 1]);
-        let in_cloud = |(region, zone): (&str, &str)| {
-            let cloud = Cloud::of_region(region);
-            zone.len() == 1 && cloud.is_some_and(|cloud| cloud.zones().contains(zone))
-        };
-        if fits || Cloud::of_region(text).is_some() || text.rsplit_once('-').is_some_and(in_cloud) {
-            Ok(Self(Arc::from(text)))
-        } else {
-            Err(ParseNameError::new(text, "an availability zone (a region and one letter, as `us-east-1a`)"))
-        }
+text_type!(
+    /// A cluster's name: 1 to 64 letters, digits and dashes, starting and ending with a letter or digit (Atlas' rule).
+    ClusterName, "a cluster name (1 to 64 letters, digits and inner dashes)",
+    |text| {
+        let inner = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        (1..=64).contains(&text.len()) && inner && !text.starts_with('-') && !text.ends_with('-')
     }
-}
-
-text_traits!(Zone);
-
-/// A cluster's name: 1 to 64 letters, digits and dashes, starting and ending with a letter or digit (Atlas' rule).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterName(Arc<str>);
+);
 
 impl ClusterName {
-    /// The name in its original case.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The name in host names: lower case.
     #[must_use]
     pub fn host_label(&self) -> String {
@@ -301,46 +259,11 @@ impl ClusterName {
     }
 }
 
-impl FromStr for ClusterName {
-    type Err = ParseNameError;
-
-    fn from_str(text: &str) -> Result<Self, ParseNameError> {
-        let inner = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if (1..=64).contains(&text.len()) && inner && !text.starts_with('-') && !text.ends_with('-') {
-            Ok(Self(Arc::from(text)))
-        } else {
-            Err(ParseNameError::new(text, "a cluster name (1 to 64 letters, digits and inner dashes)"))
-        }
-    }
-}
-
-text_traits!(ClusterName);
-
-/// The label that Atlas gives a project's host names: `k45tj`; 1 to 20 lower-case letters and digits.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Label(Arc<str>);
-
-impl Label {
-    /// The label as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for Label {
-    type Err = ParseNameError;
-
-    fn from_str(text: &str) -> Result<Self, ParseNameError> {
-        if (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
-            Ok(Self(Arc::from(text)))
-        } else {
-            Err(ParseNameError::new(text, "a label (1 to 20 lower-case letters and digits, as `k45tj`)"))
-        }
-    }
-}
-
-text_traits!(Label);
+text_type!(
+    /// The label that Atlas gives a project's host names: `k45tj`; 1 to 20 lower-case letters and digits.
+    Label, "a label (1 to 20 lower-case letters and digits, as `k45tj`)",
+    |text| (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+);
 
 /// An endpoint service's full name: `com.amazonaws.vpce.us-east-1.vpce-svc-02863655456245e5c`; on Azure its alias, on
 /// Google Cloud its service attachment.
@@ -392,15 +315,15 @@ impl ServiceName {
 const AZURE_SUFFIX: &str = ".azure.privatelinkservice";
 
 impl FromStr for ServiceName {
-    type Err = ParseNameError;
+    type Err = ParseTextError;
 
-    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         let expected = "a service name (`com.amazonaws.vpce.REGION.vpce-svc-` and 17 lower-case hex digits)";
         text.strip_prefix("com.amazonaws.vpce.")
             .and_then(|rest| rest.split_once('.'))
             .and_then(|(region, service)| Some(Self { region: region.parse().ok()?, service: service.parse().ok()? }))
             .or_else(|| Self::of_cloud(text))
-            .ok_or_else(|| ParseNameError::new(text, expected))
+            .ok_or_else(|| ParseTextError::not(text, expected))
     }
 }
 
@@ -429,19 +352,8 @@ impl fmt::Debug for ServiceName {
     }
 }
 
-impl Serialize for ServiceName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
+text_serde!(ServiceName);
 text_schema!(ServiceName);
-
-impl<'de> Deserialize<'de> for ServiceName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 #[cfg(test)]
 mod tests {

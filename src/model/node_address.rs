@@ -5,18 +5,11 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
-use super::{DnsName, TargetPort};
-
-/// Why a text is not a valid address of a node.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is neither ADDRESS:PORT nor HOST:PORT, as `10.1.0.11:27017` or `mongo1.internal:27017`")]
-pub struct ParseNodeAddressError(String);
+use super::text::text_serde;
+use super::{DnsName, ParseTextError, TargetPort};
 
 /// The address of a `mongod`, a `mongos` or a BI Connector. As text: `10.1.0.11:27017` or `mongo1.internal:27017`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NodeAddress {
     /// A fixed address.
     Fixed(SocketAddr),
@@ -65,9 +58,9 @@ impl From<SocketAddr> for NodeAddress {
 }
 
 impl FromStr for NodeAddress {
-    type Err = ParseNodeAddressError;
+    type Err = ParseTextError;
 
-    fn from_str(text: &str) -> Result<Self, ParseNodeAddressError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         if let Ok(address) = text.parse() {
             return Ok(Self::Fixed(address));
         }
@@ -81,23 +74,15 @@ impl FromStr for NodeAddress {
             };
             Some(Self::Named { host: host.parse().ok().filter(is_name)?, port })
         };
-        named().ok_or_else(|| ParseNodeAddressError(text.to_owned()))
+        named().ok_or_else(|| {
+            ParseTextError::new(format!(
+                "`{text}` is neither ADDRESS:PORT nor HOST:PORT, as `10.1.0.11:27017` or `mongo1.internal:27017`"
+            ))
+        })
     }
 }
 
-impl TryFrom<String> for NodeAddress {
-    type Error = ParseNodeAddressError;
-
-    fn try_from(text: String) -> Result<Self, ParseNodeAddressError> {
-        text.parse()
-    }
-}
-
-impl From<NodeAddress> for String {
-    fn from(address: NodeAddress) -> Self {
-        address.to_string()
-    }
-}
+text_serde!(NodeAddress);
 
 impl fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,17 +7,12 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ids::text_schema;
+use super::ParseTextError;
+use super::text::{text_schema, text_serde};
 
-/// Why a text is not a valid port or range of ports.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParsePortError {
-    /// Not a number from 1 to 65535.
-    #[error("{0} is not a port (1 to 65535)")]
-    Port(String),
-    /// Not `FIRST-LAST`.
-    #[error("`{0}` is not a range of ports; write FIRST-LAST, as `1024-65535`")]
-    Range(String),
+/// The error that `text`, as shown in the message, is not a port.
+pub(crate) fn not_a_port(text: impl fmt::Display) -> ParseTextError {
+    ParseTextError::new(format!("{text} is not a port (1 to 65535)"))
 }
 
 macro_rules! port {
@@ -37,10 +32,10 @@ macro_rules! port {
         }
 
         impl TryFrom<u16> for $name {
-            type Error = ParsePortError;
+            type Error = ParseTextError;
 
-            fn try_from(number: u16) -> Result<Self, ParsePortError> {
-                NonZeroU16::new(number).map(Self).ok_or_else(|| ParsePortError::Port(number.to_string()))
+            fn try_from(number: u16) -> Result<Self, ParseTextError> {
+                NonZeroU16::new(number).map(Self).ok_or_else(|| not_a_port(number))
             }
         }
 
@@ -119,15 +114,15 @@ impl PortRange {
 }
 
 impl FromStr for PortRange {
-    type Err = ParsePortError;
+    type Err = ParseTextError;
 
-    fn from_str(text: &str) -> Result<Self, ParsePortError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let number = |text: &str| text.trim().parse::<u16>().ok();
         number(first)
             .zip(number(last))
             .and_then(|(first, last)| Self::new(first, last))
-            .ok_or_else(|| ParsePortError::Range(text.to_owned()))
+            .ok_or_else(|| ParseTextError::not(text, "a range of ports; write FIRST-LAST, as `1024-65535`"))
     }
 }
 
@@ -137,19 +132,8 @@ impl fmt::Display for PortRange {
     }
 }
 
-impl Serialize for PortRange {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
+text_serde!(PortRange);
 text_schema!(PortRange);
-
-impl<'de> Deserialize<'de> for PortRange {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -339,6 +339,17 @@ pub enum AppEndpointKind {
     Sync,
 }
 
+impl AppEndpointKind {
+    /// Its name in texts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::General => "General",
+            Self::Sync => "Sync",
+        }
+    }
+}
+
 /// A private endpoint of an app: an interface endpoint with a kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AppEndpoint {

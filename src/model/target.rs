@@ -1,18 +1,21 @@
 //! Targets: ids and health.
 
-use std::fmt;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
-use super::ids::text_traits;
+use super::text::text_type;
 use super::{ClusterName, ConnectError};
 
-/// An addressable target: a cluster's name, `/`, and the name of the process: `Cluster0/shard-00-00`, or `Sharded0/lb`.
-/// Unique on one load balancer; the key of the port ledger.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TargetId(Arc<str>);
+text_type!(
+    /// An addressable target: a cluster's name, `/`, and the name of the process: `Cluster0/shard-00-00`, or `Sharded0/lb`.
+    /// Unique on one load balancer; the key of the port ledger.
+    TargetId, "a target id (CLUSTER/MEMBER, as `Cluster0/shard-00-00`)",
+    |text| {
+        text.split_once('/').is_some_and(|(cluster, member)| cluster.parse::<ClusterName>().is_ok() && !member.is_empty())
+    }
+);
 
 impl TargetId {
     /// The target `member` of `cluster`.
@@ -26,28 +29,7 @@ impl TargetId {
     pub fn optimized(cluster: &ClusterName) -> Self {
         Self::new(cluster, "lb")
     }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
-
-impl std::str::FromStr for TargetId {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('/') {
-            Some((cluster, member)) if cluster.parse::<ClusterName>().is_ok() && !member.is_empty() => {
-                Ok(Self(Arc::from(text)))
-            }
-            _ => Err(format!("`{text}` is not a target id (CLUSTER/MEMBER, as `Cluster0/shard-00-00`)")),
-        }
-    }
-}
-
-text_traits!(TargetId);
 
 /// A target's health state, as on NLB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

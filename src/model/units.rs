@@ -6,25 +6,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+
+use super::ParseTextError;
+use super::text::text_serde;
 
 /// Units of time in milliseconds, longest first.
 const TIME: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Units of memory in bytes, largest first.
 const MEMORY: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
-/// Why a text is not a valid duration or size.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseUnitError {
-    /// Not a number and a unit of time.
-    #[error("`{0}` is not a duration; write a number and ms, s, m, h or d, as `350s`")]
-    Duration(String),
-    /// Not a number and a unit of memory.
-    #[error("`{0}` is not a size; write a number and B, KiB, MiB or GiB, as `64KiB`")]
-    Size(String),
-}
 
 /// A duration in whole milliseconds, shown in the largest unit that divides it: `5m` for 300 seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,12 +62,12 @@ fn show(f: &mut fmt::Formatter<'_>, amount: u64, units: &[(&str, u64)], of_zero:
 }
 
 impl FromStr for HumanDuration {
-    type Err = ParseUnitError;
+    type Err = ParseTextError;
 
-    fn from_str(text: &str) -> Result<Self, ParseUnitError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         parse(text, &TIME)
             .map(|ms| Self(Duration::from_millis(ms)))
-            .ok_or_else(|| ParseUnitError::Duration(text.to_owned()))
+            .ok_or_else(|| ParseTextError::not(text, "a duration; write a number and ms, s, m, h or d, as `350s`"))
     }
 }
 
@@ -86,18 +77,7 @@ impl fmt::Display for HumanDuration {
     }
 }
 
-impl Serialize for HumanDuration {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for HumanDuration {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+text_serde!(HumanDuration);
 
 impl JsonSchema for HumanDuration {
     fn schema_name() -> Cow<'static, str> {
@@ -114,13 +94,13 @@ impl JsonSchema for HumanDuration {
 }
 
 impl FromStr for HumanSize {
-    type Err = ParseUnitError;
+    type Err = ParseTextError;
 
-    fn from_str(text: &str) -> Result<Self, ParseUnitError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         parse(text, &MEMORY)
             .and_then(|bytes| usize::try_from(bytes).ok())
             .map(Self)
-            .ok_or_else(|| ParseUnitError::Size(text.to_owned()))
+            .ok_or_else(|| ParseTextError::not(text, "a size; write a number and B, KiB, MiB or GiB, as `64KiB`"))
     }
 }
 

@@ -10,7 +10,7 @@ use super::TargetKind;
 use super::apps::compile_apps;
 use super::dns;
 use super::endpoint_access::endpoint_access;
-use super::error::{Findings, Location, PlanErrors, RuleError};
+use super::error::{Findings, Location, PlanErrors};
 use super::paths::paths;
 use super::port_allocations::PortAllocations;
 use super::ports::{PortLedger, allocate};
@@ -252,7 +252,10 @@ fn number(
             Some(index) => {
                 next.indexes.insert(id.clone(), index);
             }
-            None => findings.refuse(Location::Endpoint(id.clone()), RuleError::IndexesExhausted),
+            None => {
+                let rule = "cannot number the endpoint: every N of `pl-N` from 0 to 65535 is taken";
+                findings.refuse(Location::Endpoint(id.clone()), rule.to_owned());
+            }
         }
     }
 }

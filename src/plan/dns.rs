@@ -98,9 +98,13 @@ impl ZoneSet {
             *there = records;
             Ok(())
         } else {
-            Err(RuleError::HostNameTaken(name))
+            Err(taken(&name))
         }
     }
+}
+
+fn taken(name: &DnsName) -> RuleError {
+    format!("the host name `{name}` is made twice; rename one of the clusters or nodes").into()
 }
 
 fn add_cluster(
@@ -161,7 +165,7 @@ fn add_hosts(
         if *there == RecordSets::default() {
             *there = records;
         } else if *there != records {
-            return Err(RuleError::HostNameTaken(host.name.clone()));
+            return Err(taken(&host.name));
         }
     }
     Ok(())
@@ -213,7 +217,9 @@ fn add_own_name(zones: &mut ZoneSet, name: &DnsName, address: IpAddr) -> Result<
     let parents = zones.0.keys().filter(|zone| name.is_within(zone));
     let zone = parents.max_by_key(|zone| zone.as_str().len()).unwrap_or(name).clone();
     let records = RecordSets { addresses: BTreeSet::from([address]), ..RecordSets::default() };
-    zones.put(&zone, name.clone(), records).map_err(|_| RuleError::OwnNameTaken(name.clone()))
+    let taken =
+        |_| format!("`{name}` is already the name of a cluster's host, an endpoint or an app; leave it out").into();
+    zones.put(&zone, name.clone(), records).map_err(taken)
 }
 
 /// The zones that AWS manages, by VPC.

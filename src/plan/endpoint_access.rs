@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::snapshot::{ClientGroup, EndpointAccess, EniAddress, ResolvedRule, SecurityRules};
+use super::snapshot::{ClientGroup, EndpointAccess, ResolvedRule, SecurityRules};
 use super::survey::{Survey, state_of};
 use crate::model::{
-    CidrSet, DnsName, EndpointState, InterfaceEndpoint, PortRange, PortRule, SecurityGroupId, Vpc, VpcId, VpceId,
+    CidrSet, DnsName, EndpointAddress, EndpointState, InterfaceEndpoint, PortRange, PortRule, SecurityGroupId, Vpc,
+    VpcId, VpceId,
 };
 
 /// The access rules of every endpoint that hasn't been removed.
@@ -46,14 +47,8 @@ fn regional_name(endpoint: &InterfaceEndpoint) -> Option<DnsName> {
     format!("{}-{}.{service}.{region}.vpce.amazonaws.com", endpoint.id, endpoint.dns_suffix).parse().ok()
 }
 
-fn addresses(endpoint: &InterfaceEndpoint) -> Vec<EniAddress> {
-    let addresses = endpoint.addresses.iter().map(|address| EniAddress {
-        eni: address.eni.clone(),
-        subnet: address.subnet.clone(),
-        zone: address.zone.clone(),
-        ip: address.ip,
-    });
-    let mut addresses: Vec<_> = addresses.collect();
+fn addresses(endpoint: &InterfaceEndpoint) -> Vec<EndpointAddress> {
+    let mut addresses = endpoint.addresses.clone();
     addresses.sort_by(|a, b| a.zone.cmp(&b.zone));
     addresses
 }

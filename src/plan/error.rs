@@ -1,15 +1,14 @@
 //! Errors of a plan: where, what, and what to do instead.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::TargetKind;
-use super::ports::PortError;
 use crate::model::{
-    AppEndpointKind, AppId, Cloud, ClusterName, DnsName, DnsRecordIpType, IpAddressType, IpFamily, Label, ProjectId,
-    Region, SecurityGroupId, ServiceName, SubnetId, Tier, VpcId, VpceId, VpceServiceId, Zone,
+    AppId, Cloud, ClusterName, DnsName, IpAddressType, IpFamily, ProjectId, Region, SecurityGroupId, ServiceName,
+    SubnetId, Tier, VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// All errors of a plan, in the order in which they were found. Never empty.
@@ -84,14 +83,6 @@ impl fmt::Display for Location {
 /// A broken rule. Documented rules give the reason of Atlas' or AWS's documentation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// Two objects have the same id.
-    #[error("{what} `{id}` is there twice; give one of them another")]
-    Duplicate {
-        /// The kind of object.
-        what: &'static str,
-        /// The id.
-        id: String,
-    },
     /// A reference to an unknown object.
     #[error("there is no {what} `{id}`")]
     Unknown {
@@ -100,7 +91,6 @@ pub enum RuleError {
         /// The name.
         id: String,
     },
-
     /// A second endpoint service in a region.
     #[error(
         "a private endpoint service already exists for {} region {}; a project has one per region",
@@ -117,28 +107,6 @@ pub enum RuleError {
         limit: usize,
         /// The maximum.
         most: usize,
-    },
-    /// More nodes on Google Cloud than a project with several regions may have.
-    #[error(
-        "{0} addressable targets over several Google Cloud regions are more than the limit of {GOOGLE_REGIONS_LIMIT}; use \
-         additional projects"
-    )]
-    GoogleRegions(usize),
-    /// A network of one cloud is configured in a region of another.
-    #[error("{region} is a region of {}, and the network is {}'s", .region.provider(), .network.map_or("AWS", Cloud::label))]
-    NetworkInOtherCloud {
-        /// The region.
-        region: Region,
-        /// The cloud of the network.
-        network: Option<Cloud>,
-    },
-    /// An endpoint outside AWS does not have exactly one address.
-    #[error("a private endpoint of {} has one address, and this one has {addresses}", cloud.product())]
-    OneAddress {
-        /// Its cloud.
-        cloud: Cloud,
-        /// The number of its addresses.
-        addresses: usize,
     },
     /// More addressable targets than the limit.
     #[error(transparent)]
@@ -177,106 +145,9 @@ pub enum RuleError {
         /// The clusters to resume.
         paused: Vec<ClusterName>,
     },
-    /// More endpoints of one load balancer than there are indexes.
-    #[error("cannot number the endpoint: every N of `pl-N` from 0 to 65535 is taken")]
-    IndexesExhausted,
-    /// A target has no port, or the requested port is not available.
-    #[error(transparent)]
-    Port(#[from] PortError),
-
-    /// A cluster without a process.
-    #[error("the cluster has no nodes; give it one at least")]
-    NoNodes,
-    /// Two clusters whose names differ only in case.
-    #[error("clusters `{first}` and `{second}` would have the same host names; rename one of them")]
-    ClusterNamesClash {
-        /// A cluster.
-        first: ClusterName,
-        /// Another one.
-        second: ClusterName,
-    },
-    /// A label of another project.
-    #[error("the label `{label}` belongs to project {project}; labels make the projects' host names unique")]
-    LabelTaken {
-        /// The label.
-        label: Label,
-        /// The project that has it.
-        project: ProjectId,
-    },
     /// An invalid DNS name.
     #[error("the host name `{0}` cannot be made: a label has 1 to 63 letters, digits, `-` and `_`, a name 253 in all")]
     HostName(String),
-    /// Two objects have the same host name.
-    #[error("the host name `{0}` is made twice; rename one of the clusters or nodes")]
-    HostNameTaken(DnsName),
-    /// A name of the gateway's own APIs that is used otherwise.
-    #[error("`{0}` is already the name of a cluster's host, an endpoint or an app; leave it out")]
-    OwnNameTaken(DnsName),
-    /// Two processes have the same address.
-    #[error("`{target}` is at {address}, and so is `{other}`; two targets cannot be at one address")]
-    TargetAddressTaken {
-        /// The process.
-        target: String,
-        /// The address.
-        address: SocketAddr,
-        /// The other process.
-        other: String,
-    },
-    /// A process at an address of the gateway.
-    #[error("`{target}` is at {address}, where the gateway itself listens; flows would go round")]
-    TargetIsGateway {
-        /// The process.
-        target: String,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// A host name that resolves to an address on the clients' side.
-    #[error(
-        "`{target}` is at {address}, which is in a consumer's network; host names may lead to servers only. Change what \
-         the name leads to, or write the server's `address`"
-    )]
-    NameLeadsToClients {
-        /// The process with its host name.
-        target: String,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// A source of PROXY headers in the service's networks.
-    #[error(
-        "`proxy_protocol_sources` holds `{network}`, which overlaps `{other}` of the service's side; a target could then pass \
-         for a client of the VPC. Name the load balancer's own addresses alone"
-    )]
-    ProxySourceOnServiceSide {
-        /// The source's network.
-        network: IpNet,
-        /// The overlapping network.
-        other: IpNet,
-    },
-    /// An address of the gateway in a service's networks.
-    #[error(
-        "its networks hold {0}, where the gateway itself answers, and clients on the service's side are refused; put the \
-         targets, or the gateway's own address, elsewhere"
-    )]
-    GatewayOnServiceSide(SocketAddr),
-    /// An address that can't be used for connecting or binding.
-    #[error("`{what}` is at {address}; write an address and a port of which neither is zero")]
-    NoAddress {
-        /// Its purpose.
-        what: String,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// A public address that is already in use.
-    #[error("the public address {address} of `{what}` is taken by {by}")]
-    PublicAddressTaken {
-        /// The new user.
-        what: String,
-        /// The address.
-        address: SocketAddr,
-        /// The existing user.
-        by: String,
-    },
-
     /// Overlapping networks.
     #[error("{own_kind} {own} overlaps {other_kind} {other}; {why}")]
     NetworksOverlap {
@@ -290,16 +161,6 @@ pub enum RuleError {
         other: IpNet,
         /// Why they must not overlap.
         why: &'static str,
-    },
-    /// A network whose addresses are not unique beyond a link.
-    #[error(
-        "{kind} {net} is link-local or multicast, whose addresses identify no host; use one of 2000::/3 or fc00::/7"
-    )]
-    NetworkOfOneLink {
-        /// The kind of network.
-        kind: String,
-        /// The network.
-        net: IpNet,
     },
     /// A subnet outside its VPC.
     #[error("subnet {subnet} has {cidr}, which is in none of the VPC's networks ({networks})")]
@@ -329,7 +190,6 @@ pub enum RuleError {
         /// The unknown group.
         missing: SecurityGroupId,
     },
-
     /// An unknown endpoint service.
     #[error("the VPC endpoint service `{0}` does not exist")]
     NoSuchService(ServiceName),
@@ -344,16 +204,6 @@ pub enum RuleError {
         /// The service.
         service: ServiceName,
     },
-    /// An address for a service of another region in a zone without cross-region access.
-    #[error(
-        "subnet {subnet} is in {zone} ({}), which has no cross-region access; choose a subnet in another zone", .zone.id()
-    )]
-    NoCrossRegionAccess {
-        /// The zone.
-        zone: Zone,
-        /// The subnet.
-        subnet: SubnetId,
-    },
     /// An endpoint's IP address type is not supported by its service.
     #[error(
         "IP address type {} is not supported by the endpoint service {service}, which supports {}; choose that, or let the \
@@ -366,17 +216,6 @@ pub enum RuleError {
         service: ServiceName,
         /// The service's type.
         supported: IpAddressType,
-    },
-    /// A DNS record IP type that does not match the endpoint's type.
-    #[error(
-        "DNS record IP type {} does not fit IP address type {}, with which it is {}", .records.label(), .wanted.label(),
-        DnsRecordIpType::ALL.iter().filter(|own| own.fits(*.wanted)).map(|own| own.label()).collect::<Vec<_>>().join(", ")
-    )]
-    DnsRecordIpType {
-        /// The DNS record IP type.
-        records: DnsRecordIpType,
-        /// The endpoint's type.
-        wanted: IpAddressType,
     },
     /// A subnet without networks for this type of endpoint.
     #[error(
@@ -391,36 +230,9 @@ pub enum RuleError {
         /// The subnet's type.
         has: IpAddressType,
     },
-    /// An interface with no address, or too many addresses, of a family.
-    #[error(
-        "an endpoint of IP address type {} has {} {} address in each subnet, and this one has {count} in subnet {subnet}",
-        .wanted.label(), if .wanted.has(*.family) { "one" } else { "no" }, .family.name()
-    )]
-    AddressesOfFamily {
-        /// The subnet.
-        subnet: SubnetId,
-        /// The family.
-        family: IpFamily,
-        /// The number of addresses.
-        count: usize,
-        /// The endpoint's type.
-        wanted: IpAddressType,
-    },
-    /// An IPv6 service whose VPC has no IPv6 network.
-    #[error("it supports IPv6 and none of its networks is IPv6; add its VPC's to `cidrs`, as `2001:db8:1::/56`")]
-    NoIpv6Network,
     /// A service's own region in the list of its remote regions.
     #[error("supported remote regions are other regions than the endpoint service's own, {}; leave it out", .0.atlas())]
     RemoteRegionIsOwn(Region),
-    /// Cross-region access to a load balancer with a custom idle time-out.
-    #[error(
-        "cross-region access is not supported for a load balancer with an idle time-out of its own, here {} s; leave it at \
-         AWS's 350 s, or take the supported remote regions away", .0.as_secs()
-    )]
-    CustomIdleTimeout(std::time::Duration),
-    /// An invalid suffix of an endpoint's DNS names.
-    #[error("`{0}` is not valid in the endpoint's DNS names; write eight lower-case letters and digits, as `ypwbxwll`")]
-    DnsSuffix(String),
     /// Two subnets of one zone.
     #[error("DuplicateSubnetsInSameZone: subnets {first} and {second} are both in {zone}; choose one subnet per zone")]
     DuplicateSubnetsInSameZone {
@@ -430,18 +242,6 @@ pub enum RuleError {
         second: SubnetId,
         /// Their zone.
         zone: Zone,
-    },
-    /// An address with another zone than its subnet.
-    #[error("address {ip} is said to be in {zone}, but subnet {subnet} is in {actual}")]
-    ZoneMismatch {
-        /// The address.
-        ip: IpAddr,
-        /// The subnet.
-        subnet: SubnetId,
-        /// The zone given.
-        zone: Zone,
-        /// The subnet's zone.
-        actual: Zone,
     },
     /// An address outside its subnet.
     #[error("address {ip} is outside subnet {subnet} ({cidr})")]
@@ -461,65 +261,15 @@ pub enum RuleError {
         /// The other endpoint.
         by: VpceId,
     },
+    /// Another rule; no API has a separate error code for it.
+    #[error("{0}")]
+    Other(String),
+}
 
-    /// A private endpoint for an app that can't have one.
-    #[error(
-        "private endpoints are only available for apps deployed locally to a region in AWS, and this one is deployed \
-         globally"
-    )]
-    AppNotLocal,
-    /// Wire protocol connections and private endpoints on one app.
-    #[error("wire protocol connections and private endpoints exclude each other; switch one of them off")]
-    WireProtocol,
-    /// A backend at an address of this gateway.
-    #[error(
-        "backend `{backend}` is an address of this gateway, so that requests would come back to it; write the address of the \
-         server that is to answer them"
-    )]
-    BackendIsGateway {
-        /// The backend.
-        backend: String,
-    },
-    /// An app's endpoint that is connected to another service.
-    #[error("{kind} endpoint {endpoint} leads to `{service}`, which is {actual}")]
-    NotThatAppService {
-        /// The required kind.
-        kind: AppEndpointKindName,
-        /// The endpoint.
-        endpoint: VpceId,
-        /// Its service.
-        service: ServiceName,
-        /// The kind of that service.
-        actual: String,
-    },
-    /// Two endpoints with the same private DNS name in one VPC.
-    #[error(
-        "endpoints {first} and {second} would both answer for `{name}` in {vpc}; a VPC can have one endpoint per \
-         private DNS name"
-    )]
-    PrivateDnsConflict {
-        /// An endpoint.
-        first: VpceId,
-        /// Another one.
-        second: VpceId,
-        /// The name.
-        name: DnsName,
-        /// The VPC.
-        vpc: VpcId,
-    },
-
-    /// Two zones of the same name in one VPC.
-    #[error("ConflictingDomainExists: another zone of this name is associated with {0}")]
-    ConflictingDomain(VpcId),
-    /// A record outside its zone.
-    #[error("record `{0}` is outside the zone")]
-    RecordOutsideZone(DnsName),
-    /// A CNAME with other records at the same name.
-    #[error("record `{0}` cannot be a CNAME: it is the zone's own name, or has other records; use an alias")]
-    CnameNotAlone(DnsName),
-    /// A record without a value.
-    #[error("record `{0}` has no address; give it one at least")]
-    EmptyRecord(DnsName),
+impl From<String> for RuleError {
+    fn from(text: String) -> Self {
+        Self::Other(text)
+    }
 }
 
 fn families(kind: IpAddressType) -> String {
@@ -567,19 +317,6 @@ fn advice(region: &Region, limit: usize) -> String {
 /// Maximum number of targets of a project over several regions of Google Cloud. Source: Atlas, *Private Service
 /// Connect*, limitations.
 pub(super) const GOOGLE_REGIONS_LIMIT: usize = 40;
-
-/// An [`AppEndpointKind`], capitalized for messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AppEndpointKindName(pub AppEndpointKind);
-
-impl fmt::Display for AppEndpointKindName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            AppEndpointKind::General => "General",
-            AppEndpointKind::Sync => "Sync",
-        })
-    }
-}
 
 fn by_cluster(slots: &[(ClusterName, TargetKind, usize)]) -> String {
     let words = slots.iter().map(|(cluster, kind, count)| {

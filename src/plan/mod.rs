@@ -34,13 +34,13 @@ mod targets;
 pub use apps::{AppListener, AppListenerKind, AppReadiness, AppView, AppsView, ListenerApp};
 pub use compile::compile;
 pub use diff::{Changes, MemberRemoval, diff};
-pub use error::{AppEndpointKindName, Location, PlanError, PlanErrors, RuleError, TargetLimit};
+pub use error::{Location, PlanError, PlanErrors, RuleError, TargetLimit};
 pub use horizons::{Horizon, horizons, listed, private_hosts, private_member, public_member};
 pub use port_allocations::PortAllocations;
-pub use ports::{LedgerError, PortError, PortLedger, PortsExhausted, allocate};
+pub use ports::{PortLedger, allocate};
 pub use rules::may_disable_regional_mode;
 pub use snapshot::{
-    ClientGroup, ClusterStrings, DnsAnswer, DnsFault, DnsView, DnsZone, EndpointAccess, EniAddress, Generation,
-    Listener, ListenerAccess, ListenerMode, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot,
+    ClientGroup, ClusterStrings, DnsAnswer, DnsFault, DnsView, DnsZone, EndpointAccess, Generation, Listener,
+    ListenerAccess, ListenerMode, Member, PrivateStrings, RecordSets, ResolvedRule, SecurityRules, Snapshot,
     TargetGroup, TargetKind, TargetView, UnresolvedMember, VpcDns, ZoneAddress, ZoneView,
 };

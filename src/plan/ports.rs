@@ -30,79 +30,6 @@ struct SavedLedger {
     waiting: BTreeMap<GatewayId, BTreeSet<ListenerPort>>,
 }
 
-/// Why a saved ledger is invalid.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LedgerError {
-    /// Two targets have the same port.
-    #[error("port {port} is held by `{first}` and by `{second}`; a port belongs to one target")]
-    Shared {
-        /// The port.
-        port: ListenerPort,
-        /// The other target.
-        first: TargetId,
-        /// The other one.
-        second: TargetId,
-    },
-    /// A target has a draining port.
-    #[error("port {port} of `{target}` is draining; no target may have a draining port")]
-    Draining {
-        /// The port.
-        port: ListenerPort,
-        /// The target that has it.
-        target: TargetId,
-    },
-}
-
-/// Why ports can't be allocated.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PortError {
-    /// There are fewer ports than targets.
-    #[error(transparent)]
-    Exhausted(#[from] PortsExhausted),
-    /// A move requests a port outside the load balancer's range.
-    #[error("cannot move `{target}` to port {port}: the load balancer's ports are {range}")]
-    OutOfRange {
-        /// The target.
-        target: TargetId,
-        /// The requested port.
-        port: ListenerPort,
-        /// The range.
-        range: PortRange,
-    },
-    /// A move requests another target's port.
-    #[error("cannot move `{target}` to port {port}: `{holder}` has it; choose a free port")]
-    Held {
-        /// The target.
-        target: TargetId,
-        /// The requested port.
-        port: ListenerPort,
-        /// The target that has it.
-        holder: TargetId,
-    },
-    /// A move requests a port that still drains.
-    #[error("cannot move `{target}` to port {port}: it is still draining; choose a free port or wait")]
-    Draining {
-        /// The target.
-        target: TargetId,
-        /// The requested port.
-        port: ListenerPort,
-    },
-}
-
-/// There are fewer free ports than new targets.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("cannot give {wanted} targets a port each: {missing} find none in {range} ({draining} ports are draining)")]
-pub struct PortsExhausted {
-    /// The range of ports.
-    pub range: PortRange,
-    /// The number of targets that need a port.
-    pub wanted: usize,
-    /// The number of targets without a port.
-    pub missing: usize,
-    /// The number of draining ports.
-    pub draining: usize,
-}
-
 impl PortLedger {
     /// The port of `target`.
     #[must_use]
@@ -168,16 +95,18 @@ impl PortLedger {
 }
 
 impl TryFrom<SavedLedger> for PortLedger {
-    type Error = LedgerError;
+    type Error = String;
 
-    fn try_from(SavedLedger { held, draining, waiting }: SavedLedger) -> Result<Self, LedgerError> {
+    fn try_from(SavedLedger { held, draining, waiting }: SavedLedger) -> Result<Self, String> {
         let mut holders: BTreeMap<ListenerPort, &TargetId> = BTreeMap::new();
         for (target, &port) in &held {
             if let Some(first) = holders.insert(port, target) {
-                return Err(LedgerError::Shared { port, first: first.clone(), second: target.clone() });
+                return Err(format!(
+                    "port {port} is held by `{first}` and by `{target}`; a port belongs to one target"
+                ));
             }
             if draining.contains(&port) {
-                return Err(LedgerError::Draining { port, target: target.clone() });
+                return Err(format!("port {port} of `{target}` is draining; no target may have a draining port"));
             }
         }
         Ok(Self { held, draining, waiting })
@@ -194,40 +123,38 @@ impl TryFrom<SavedLedger> for PortLedger {
 ///
 /// # Errors
 ///
-/// Every [`PortError`]; then nothing is allocated.
+/// One message for each target that cannot get a port or the requested port; then nothing is assigned.
 pub fn allocate(
     range: PortRange,
     ledger: &PortLedger,
     wanted: &BTreeSet<TargetId>,
     moves: &BTreeMap<TargetId, ListenerPort>,
-) -> Result<PortLedger, Vec<PortError>> {
+) -> Result<PortLedger, Vec<String>> {
     let holders: BTreeMap<ListenerPort, &TargetId> = ledger.ports().map(|(target, port)| (port, target)).collect();
     let mut errors = Vec::new();
     let mut given: BTreeMap<ListenerPort, &TargetId> = BTreeMap::new();
     let mut next = PortLedger { held: BTreeMap::new(), ..ledger.clone() };
 
     for (target, &port) in moves.iter().filter(|(target, _)| wanted.contains(*target)) {
-        let refused = if ledger.port(target) == Some(port) {
+        let held = |holder: &TargetId| format!("`{holder}` has it; choose a free port");
+        let draining = || "it is still draining; choose a free port or wait".to_owned();
+        let reason = if ledger.port(target) == Some(port) {
             continue;
         } else if !range.contains(port) {
-            PortError::OutOfRange { target: target.clone(), port, range }
+            format!("the load balancer's ports are {range}")
         } else if let Some(&holder) = holders.get(&port) {
             let leaves = !wanted.contains(holder) || moves.get(holder).is_some_and(|elsewhere| *elsewhere != port);
-            if leaves {
-                PortError::Draining { target: target.clone(), port }
-            } else {
-                PortError::Held { target: target.clone(), port, holder: holder.clone() }
-            }
+            if leaves { draining() } else { held(holder) }
         } else if ledger.draining.contains(&port) {
-            PortError::Draining { target: target.clone(), port }
+            draining()
         } else if let Some(&holder) = given.get(&port) {
-            PortError::Held { target: target.clone(), port, holder: holder.clone() }
+            held(holder)
         } else {
             given.insert(port, target);
             next.held.insert(target.clone(), port);
             continue;
         };
-        errors.push(refused);
+        errors.push(format!("cannot move `{target}` to port {port}: {reason}"));
     }
 
     for (target, port) in ledger.ports() {
@@ -254,8 +181,11 @@ pub fn allocate(
         }
     }
     if missing > 0 {
-        let draining = next.draining.len();
-        errors.push(PortsExhausted { range, wanted: wanted.len(), missing, draining }.into());
+        errors.push(format!(
+            "cannot give {} targets a port each: {missing} find none in {range} ({} ports are draining)",
+            wanted.len(),
+            next.draining.len()
+        ));
     }
     if errors.is_empty() { Ok(next) } else { Err(errors) }
 }

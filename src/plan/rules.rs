@@ -9,8 +9,9 @@ mod placement;
 mod private_zones;
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
-use super::error::{Findings, Location, RuleError};
+use super::error::{Findings, Location};
 use super::port_allocations::PortAllocations;
 use super::survey::Survey;
 
@@ -27,8 +28,13 @@ pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut 
     private_zones::check(survey, findings);
 }
 
+/// The message for two objects with the same id.
+fn twice(what: &str, id: impl Display) -> String {
+    format!("{what} `{id}` is there twice; give one of them another")
+}
+
 /// Refuses duplicates in `ids`; `what` is the kind of object.
-fn distinct<I: Ord + ToString>(
+fn distinct<I: Ord + Display>(
     what: &'static str,
     ids: impl IntoIterator<Item = I>,
     at: impl Fn(&I) -> Location,
@@ -37,7 +43,7 @@ fn distinct<I: Ord + ToString>(
     let mut seen = BTreeSet::new();
     for id in ids {
         if seen.contains(&id) {
-            findings.refuse(at(&id), RuleError::Duplicate { what, id: id.to_string() });
+            findings.refuse(at(&id), twice(what, &id));
         }
         seen.insert(id);
     }
@@ -187,7 +193,7 @@ mod tests {
         );
         add_endpoint(&mut desired, most, WEST_SERVICE, "us-west-2", WEST_VPC, &[("10.1.30.7", "a")]);
         let regions: Vec<(Region, usize)> = vec![(of("us-east-1"), 2), (of("us-west-2"), 2)];
-        assert_eq!(may_disable_regional_mode(&desired, &id), Err(RuleError::RegionalModeInUse(regions)));
+        assert_eq!(may_disable_regional_mode(&desired, &id), Err(crate::plan::RuleError::RegionalModeInUse(regions)));
 
         for west in [WEST_ENDPOINT, most] {
             endpoint(&mut desired, west).state = EndpointState::Deleted;

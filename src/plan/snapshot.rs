@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::apps::AppsView;
 use crate::model::{
-    AccessList, CidrSet, ClaimId, ClusterName, ConnectError, DnsFailure, DnsName, EndpointState, EniId, Fault, Lease,
-    ListenerPort, Minimum, Origin, PortRange, ProjectId, Region, ServiceName, SubnetId, TargetId, TargetState, VpcId,
-    VpceId, VpceServiceId, Zone,
+    AccessList, CidrSet, ClaimId, ClusterName, ConnectError, DnsFailure, DnsName, EndpointAddress, EndpointState,
+    Fault, Lease, ListenerPort, Minimum, Origin, PortRange, ProjectId, Region, ServiceName, TargetId, TargetState,
+    VpcId, VpceId, VpceServiceId, Zone,
 };
 
 /// The number of the snapshot, incremented with every change.
@@ -143,7 +143,7 @@ pub struct EndpointAccess {
     /// Its state.
     pub state: EndpointState,
     /// Its addresses by zone.
-    pub addresses: Vec<EniAddress>,
+    pub addresses: Vec<EndpointAddress>,
     /// Its regional DNS name.
     pub regional_name: Option<DnsName>,
     /// The networks of its VPC.
@@ -154,19 +154,6 @@ pub struct EndpointAccess {
     pub on_premises: CidrSet,
     /// The ingress rules of its security groups, and the egress rules of the clients' groups.
     pub rules: SecurityRules,
-}
-
-/// One address of an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct EniAddress {
-    /// The network interface.
-    pub eni: EniId,
-    /// Its subnet.
-    pub subnet: SubnetId,
-    /// Its zone.
-    pub zone: Zone,
-    /// The address.
-    pub ip: IpAddr,
 }
 
 /// Security groups resolved into networks.

@@ -16,7 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, reload};
 
-use crate::model::{LOG_ITSELF, LogLevels, ParseLogLevelsError};
+use crate::model::{LOG_ITSELF, LogLevels, ParseTextError};
 
 /// Capacity of the queue in lines: some seconds of a busy log. Allocated at the start, 32 bytes per line.
 const QUEUE: usize = 8192;
@@ -66,7 +66,7 @@ pub enum LogError {
         /// The input.
         levels: String,
         /// The reason, as part of the message.
-        why: ParseLogLevelsError,
+        why: ParseTextError,
     },
     /// Another subscriber is already in place.
     #[error("logging is already set up in this process")]

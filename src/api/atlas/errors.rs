@@ -87,7 +87,7 @@ impl From<ChangeError> for AtlasError {
             ChangeError::Bind(_) => Self::new(409, "LISTENER_UNAVAILABLE", chain(&error)),
             ChangeError::Save(_) if error.is_too_large() => Self::new(409, "CONFLICT", chain(&error)),
             ChangeError::Save(_) | ChangeError::Stopping => Self::new(503, "SERVICE_UNAVAILABLE", chain(&error)),
-            _ => Self::new(400, "VALIDATION_ERROR", chain(&error)),
+            ChangeError::Config(_) | ChangeError::Refused(..) => Self::new(400, "VALIDATION_ERROR", chain(&error)),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::services::{invalid, missing};
 use super::{AtlasError, AtlasRequest, AtlasResult, orgs, page};
 use crate::api::ApiState;
 use crate::api::call::Call;
-use crate::control::draft::EditError;
+use crate::control::draft::{Draft, EditError};
 use crate::control::inventory::{Inventory, ProjectProfile, Tags};
 use crate::model::{CidrSet, DEFAULT_TARGET_LIMIT, ProjectId};
 use crate::plan::Snapshot;
@@ -206,11 +206,13 @@ pub(super) async fn limits(request: &AtlasRequest<'_>, rest: &[&str]) -> AtlasRe
                 let detail = format!("The limit can be at most {API_MAXIMUM}; MongoDB Support raises it to 100.");
                 return Err(AtlasError::new(400, "LIMIT_VALUE_ABOVE_MAXIMUM", detail).with([value.to_string()]));
             }
-            request.shared.control.edit(move |draft| draft.set_target_limit(&project, Some(value))).await?;
+            let set = move |draft: &mut Draft| draft.project_mut(&project).map(|own| own.target_limit = Some(value));
+            request.shared.control.edit(set).await?;
             Ok((StatusCode::OK, limit(request)))
         }
         (&Method::DELETE, [NODES_LIMIT]) => {
-            request.shared.control.edit(move |draft| draft.set_target_limit(&project, None)).await?;
+            let unset = move |draft: &mut Draft| draft.project_mut(&project).map(|own| own.target_limit = None);
+            request.shared.control.edit(unset).await?;
             Ok((StatusCode::OK, json!({})))
         }
         (_, [] | [NODES_LIMIT]) => Err(AtlasError::method(request.call)),

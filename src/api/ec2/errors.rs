@@ -46,7 +46,7 @@ impl From<ChangeError> for Ec2Error {
             ChangeError::Save(_) | ChangeError::Stopping => {
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, code: "Unavailable", message: chain(&error) }
             }
-            _ => Self::new("InvalidParameter", chain(&error)),
+            ChangeError::Config(_) | ChangeError::Refused(..) => Self::new("InvalidParameter", chain(&error)),
         }
     }
 }

@@ -76,10 +76,10 @@ async fn change(request: OperationRequest, body: AppChange) -> Result<AppView, V
     let which = app.clone();
     let edit = control.edit(move |draft| {
         if let Some(allow) = body.allow_non_vpc_client_requests {
-            draft.set_non_vpc(&which, allow)?;
+            draft.app_mut(&which)?.allow_non_vpc_requests = allow;
         }
         if let Some(on) = body.wire_protocol {
-            draft.set_wire_protocol(&which, on)?;
+            draft.app_mut(&which)?.wire_protocol = on;
         }
         Ok(())
     });

@@ -112,9 +112,8 @@ async fn show(request: OperationRequest) -> Result<FaultView, V1Error> {
     match records.iter().find(|record| record.fault.name == name) {
         Some(record) => Ok(FaultView::of(record, &request.shared.flows.affected_flows())),
         None => {
-            let known: Vec<_> = records.iter().map(|record| record.fault.name.as_str()).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            Err(refused(&ChangeError::NoSuchFault { name: name.to_owned(), known }))
+            let known = records.iter().map(|record| record.fault.name.as_str());
+            Err(refused(&ChangeError::no_such_fault(name, known)))
         }
     }
 }

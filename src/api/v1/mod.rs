@@ -31,7 +31,7 @@ use super::ApiState;
 use super::call::{Call, Reply, problem};
 use super::routes::fits;
 use crate::control::draft::EditError;
-use crate::control::{ChangeError, chain};
+use crate::control::{ChangeError, Refused, chain};
 
 /// The result of a request: a reply or an error.
 type V1Result = Result<Reply, V1Error>;
@@ -98,14 +98,14 @@ fn refused(error: &ChangeError) -> V1Error {
         ChangeError::Save(_) if error.is_too_large() => (StatusCode::CONFLICT, "too_many_keys"),
         ChangeError::Save(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_saved"),
         ChangeError::Config(_) => (StatusCode::UNPROCESSABLE_ENTITY, "config_refused"),
-        ChangeError::NoSuchTarget { .. } => (StatusCode::NOT_FOUND, "no_such_target"),
-        ChangeError::AmbiguousTarget { .. } => (StatusCode::CONFLICT, "ambiguous_target"),
-        ChangeError::NoSuchFault { .. } => (StatusCode::NOT_FOUND, "no_such_fault"),
-        ChangeError::BadFault { .. } => (StatusCode::BAD_REQUEST, "bad_fault"),
-        ChangeError::NoSuchZone { .. } => (StatusCode::NOT_FOUND, "no_such_zone"),
-        ChangeError::ShiftedAlready { .. } => (StatusCode::CONFLICT, "shifted_already"),
-        ChangeError::NoSuchGateway { .. } => (StatusCode::NOT_FOUND, "no_such_gateway"),
-        ChangeError::GatewayLives { .. } => (StatusCode::CONFLICT, "gateway_lives"),
+        ChangeError::Refused(Refused::NoSuchTarget, _) => (StatusCode::NOT_FOUND, "no_such_target"),
+        ChangeError::Refused(Refused::AmbiguousTarget, _) => (StatusCode::CONFLICT, "ambiguous_target"),
+        ChangeError::Refused(Refused::NoSuchFault, _) => (StatusCode::NOT_FOUND, "no_such_fault"),
+        ChangeError::Refused(Refused::BadFault, _) => (StatusCode::BAD_REQUEST, "bad_fault"),
+        ChangeError::Refused(Refused::NoSuchZone, _) => (StatusCode::NOT_FOUND, "no_such_zone"),
+        ChangeError::Refused(Refused::ShiftedAlready, _) => (StatusCode::CONFLICT, "shifted_already"),
+        ChangeError::Refused(Refused::NoSuchGateway, _) => (StatusCode::NOT_FOUND, "no_such_gateway"),
+        ChangeError::Refused(Refused::GatewayLives, _) => (StatusCode::CONFLICT, "gateway_lives"),
         ChangeError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
     };
     V1Error::new(status, code, chain(error))

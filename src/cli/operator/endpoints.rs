@@ -9,7 +9,7 @@ use super::super::table::{Table, Terminal};
 use super::super::{Failure, FailureKind};
 use super::{AdminOptions, cell, list, wait};
 use crate::api::client::ClientError;
-use crate::model::{HumanDuration, ParseUnitError};
+use crate::model::{HumanDuration, ParseTextError};
 
 /// The polling interval of `--wait`.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -32,7 +32,7 @@ pub(in super::super) struct Args {
 }
 
 /// Parses a duration; a plain number of seconds, as in earlier versions, is accepted with a notice.
-fn timeout(text: &str) -> Result<HumanDuration, ParseUnitError> {
+fn timeout(text: &str) -> Result<HumanDuration, ParseTextError> {
     let Ok(seconds) = text.parse() else { return text.parse() };
     let duration = HumanDuration(Duration::from_secs(seconds));
     eprintln!("plgw: `--timeout {text}` is in the form of an earlier version; write `--timeout {duration}`");

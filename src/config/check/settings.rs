@@ -3,21 +3,30 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::declared::Declared;
 use super::{cidr_set, values};
 use crate::config::raw::{Located, Section};
 use crate::config::settings::{
-    AdminTls, AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_ETCD_PREFIX, DEFAULT_FLOW_LOG_INTERVAL,
-    DEFAULT_KEEP, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR, DEFAULT_METRICS, DEFAULT_MOVE_GRACE, DEFAULT_ROTATE_SIZE,
-    DEFAULT_SHUTDOWN_GRACE, DnsSettings, EtcdSettings, FlowLogSettings, LimitSettings, LogDestination, LoggingSettings,
-    RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType, admin_may_listen,
+    AdminTls, AppServicesSettings, DEFAULT_ACCOUNT_ID, DEFAULT_ADMIN, DEFAULT_KEEPALIVE_IDLE, DEFAULT_LAB_DIR,
+    DEFAULT_METRICS, DEFAULT_MOVE_GRACE, DEFAULT_SHUTDOWN_GRACE, DnsSettings, EtcdSettings, FlowLogSettings,
+    LimitSettings, LogDestination, LoggingSettings, RelaySettings, STATE_FILE, Settings, StateLocation, TrafficType,
+    admin_may_listen,
 };
 use crate::config::value::{
     bindable, boolean, duration, log_levels, network, non_empty_text, one_of, parsed, size, socket, ttl, url, whole,
 };
 use crate::model::{ClaimId, DnsName, FlowLogFormat, Pace};
 
+/// The default prefix of every key in etcd.
+const DEFAULT_ETCD_PREFIX: &str = "plgw/";
+/// AWS' default of the maximum aggregation interval; the other choice is 60 s.
+const DEFAULT_FLOW_LOG_INTERVAL: Duration = Duration::from_secs(600);
+/// Large enough for searching, small enough for an editor.
+const DEFAULT_ROTATE_SIZE: usize = 64 << 20;
+/// With the size above, less than half a GiB.
+const DEFAULT_KEEP: usize = 5;
 /// More threads than any machine has cores.
 const MAX_WORKERS: usize = 1024;
 /// A day: a longer drain is probably a mistake in the unit.

@@ -2,12 +2,16 @@
 
 use super::super::inventory::Inventory;
 use super::{Draft, EditError, ResourceKind};
-use crate::model::{App, AppEndpoint, AppId, DeploymentModel, EndpointState, Region, VpceId};
+use crate::model::{App, AppEndpoint, AppId, EndpointState, VpceId};
 
 impl Draft {
-    fn app_mut(&mut self, id: &AppId) -> Result<&mut App, EditError> {
-        let missing = || EditError::Missing { what: ResourceKind::App, id: id.to_string() };
-        self.inventory.apps.get_mut(id.as_str()).ok_or_else(missing)
+    /// An app, to be changed.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn app_mut(&mut self, id: &AppId) -> Result<&mut App, EditError> {
+        self.inventory.apps.get_mut(id.as_str()).ok_or_else(|| ResourceKind::App.missing(id))
     }
 
     /// Adds a private endpoint to an app. It must exist on AWS.
@@ -21,7 +25,7 @@ impl Draft {
         let id = endpoint.endpoint.clone();
         let app = self.app_mut(app)?;
         if app.endpoints.iter().any(|own| own.endpoint == id) {
-            return Err(EditError::Exists { what: ResourceKind::PrivateEndpoint, id: id.to_string() });
+            return Err(ResourceKind::PrivateEndpoint.exists(id));
         }
         app.endpoints.push(endpoint);
         if let Some(record) = self.inventory.endpoints.get_mut(&id)
@@ -40,7 +44,7 @@ impl Draft {
     pub fn change_app_endpoint(&mut self, app: &AppId, old: &VpceId, new: AppEndpoint) -> Result<(), EditError> {
         known(&self.inventory, &new.endpoint)?;
         let own = self.app_mut(app)?.endpoints.iter_mut().find(|own| own.endpoint == *old);
-        let own = own.ok_or_else(|| EditError::Missing { what: ResourceKind::PrivateEndpoint, id: old.to_string() })?;
+        let own = own.ok_or_else(|| ResourceKind::PrivateEndpoint.missing(old))?;
         if own.kind != new.kind {
             return Err(EditError::Invalid(
                 "endpoint_type cannot be changed; delete the private endpoint and create \
@@ -63,40 +67,9 @@ impl Draft {
         let before = app.endpoints.len();
         app.endpoints.retain(|own| own.endpoint != *endpoint);
         if app.endpoints.len() == before {
-            return Err(EditError::Missing { what: ResourceKind::PrivateEndpoint, id: endpoint.to_string() });
+            return Err(ResourceKind::PrivateEndpoint.missing(endpoint));
         }
         self.forget_deleted();
-        Ok(())
-    }
-
-    /// Sets whether requests from outside the VPC are allowed.
-    ///
-    /// # Errors
-    ///
-    /// [`EditError::Missing`].
-    pub fn set_non_vpc(&mut self, app: &AppId, allow: bool) -> Result<(), EditError> {
-        self.app_mut(app)?.allow_non_vpc_requests = allow;
-        Ok(())
-    }
-
-    /// Moves an app to another region or deployment model.
-    ///
-    /// # Errors
-    ///
-    /// [`EditError::Missing`].
-    pub fn deploy(&mut self, app: &AppId, model: DeploymentModel, region: Region) -> Result<(), EditError> {
-        let app = self.app_mut(app)?;
-        (app.deployment, app.region) = (model, region);
-        Ok(())
-    }
-
-    /// Enables or disables connections over the wire protocol.
-    ///
-    /// # Errors
-    ///
-    /// [`EditError::Missing`].
-    pub fn set_wire_protocol(&mut self, app: &AppId, on: bool) -> Result<(), EditError> {
-        self.app_mut(app)?.wire_protocol = on;
         Ok(())
     }
 
@@ -112,6 +85,6 @@ impl Draft {
 fn known(inventory: &Inventory, id: &VpceId) -> Result<(), EditError> {
     match inventory.endpoints.get(id) {
         Some(record) if record.endpoint.state != EndpointState::Deleted => Ok(()),
-        _ => Err(EditError::Missing { what: ResourceKind::Endpoint, id: id.to_string() }),
+        _ => Err(ResourceKind::Endpoint.missing(id)),
     }
 }

@@ -47,9 +47,13 @@ pub struct NewLimits {
 }
 
 impl Draft {
-    pub(super) fn project_mut(&mut self, id: &ProjectId) -> Result<&mut ProjectRecord, EditError> {
-        let missing = || EditError::Missing { what: ResourceKind::Project, id: id.to_string() };
-        self.inventory.projects.get_mut(id).ok_or_else(missing)
+    /// A project, to be changed.
+    ///
+    /// # Errors
+    ///
+    /// [`EditError::Missing`].
+    pub fn project_mut(&mut self, id: &ProjectId) -> Result<&mut ProjectRecord, EditError> {
+        self.inventory.projects.get_mut(id).ok_or_else(|| ResourceKind::Project.missing(id))
     }
 
     /// Creates a project.
@@ -59,7 +63,7 @@ impl Draft {
     /// [`EditError::Exists`] when another project has the name.
     pub fn create_project(&mut self, name: String, profile: ProjectProfile) -> Result<ProjectId, EditError> {
         if self.inventory.projects.values().any(|project| project.name == name) {
-            return Err(EditError::Exists { what: ResourceKind::Project, id: name });
+            return Err(ResourceKind::Project.exists(&name));
         }
         let id: ProjectId = random_hex(24).parse().map_err(|_| EditError::Invalid("no id could be made".to_owned()))?;
         let record = ProjectRecord {
@@ -88,7 +92,7 @@ impl Draft {
         let service = inventory.project_services().any(|service| service.project == *id);
         let by = service.then(|| "endpoint services".to_owned()).or(cluster).or(instance).or(app);
         if let Some(by) = by {
-            return Err(EditError::InUse { what: ResourceKind::Project, id: id.to_string(), by });
+            return Err(ResourceKind::Project.in_use(id, by));
         }
         self.inventory.projects.remove(id);
         self.inventory.project_profiles.remove(id);
@@ -99,8 +103,7 @@ impl Draft {
 
     /// A project's service that is not being removed.
     pub(super) fn service_mut(&mut self, id: &VpceServiceId) -> Result<&mut ServiceRecord, EditError> {
-        let missing = || EditError::Missing { what: ResourceKind::Service, id: id.to_string() };
-        self.inventory.project_service_mut(id).ok_or_else(missing)
+        self.inventory.project_service_mut(id).ok_or_else(|| ResourceKind::Service.missing(id))
     }
 
     /// Starts the creation of an endpoint service.
@@ -167,8 +170,7 @@ impl Draft {
         let now = self.now;
         let record = self.service_mut(id)?;
         if record.state == ServiceState::Deleting {
-            let (state, id) = (record.state.label().to_owned(), id.to_string());
-            return Err(EditError::WrongState { what: ResourceKind::Service, id, state, wanted: "AVAILABLE" });
+            return Err(ResourceKind::Service.in_state(id, record.state.label(), "AVAILABLE"));
         }
         check_remote(&record.service.region, &regions)?;
         record.service.remote_regions = regions;
@@ -213,8 +215,7 @@ impl Draft {
         let now = self.now;
         let record = self.service_mut(service)?.clone();
         if !record.state.is_connectable() {
-            let (state, id) = (record.state.label().to_owned(), service.to_string());
-            return Err(EditError::WrongState { what: ResourceKind::Service, id, state, wanted: "AVAILABLE" });
+            return Err(ResourceKind::Service.in_state(service, record.state.label(), "AVAILABLE"));
         }
         let key = Pair(service.clone(), endpoint.clone());
         let known = self.inventory.registrations.get(&key);
@@ -223,7 +224,7 @@ impl Draft {
             matches!(state, Some(EndpointState::Failed | EndpointState::Rejected))
         };
         if known.is_some_and(|known| known.deleting || (known.error.is_none() && !failed(endpoint))) {
-            return Err(EditError::Exists { what: ResourceKind::PrivateEndpoint, id: endpoint.to_string() });
+            return Err(ResourceKind::PrivateEndpoint.exists(endpoint));
         }
         self.check_spread(&record.project, &record.service.region)?;
         let mut registration = Registration { since: now, deleting: false, error: None };
@@ -261,8 +262,11 @@ impl Draft {
     pub fn unregister(&mut self, service: &VpceServiceId, endpoint: &VpceId) -> Result<(), EditError> {
         let now = self.now;
         let key = Pair(service.clone(), endpoint.clone());
-        let missing = || EditError::Missing { what: ResourceKind::PrivateEndpoint, id: endpoint.to_string() };
-        let registration = self.inventory.registrations.get_mut(&key).ok_or_else(missing)?;
+        let registration = self
+            .inventory
+            .registrations
+            .get_mut(&key)
+            .ok_or_else(|| ResourceKind::PrivateEndpoint.missing(endpoint))?;
         if !registration.deleting {
             (registration.deleting, registration.since) = (true, now);
             if let Some(record) = self.inventory.endpoints.get_mut(endpoint)
@@ -287,16 +291,6 @@ impl Draft {
             may_disable_regional_mode(&self.inventory.desired(), project)?;
         }
         self.project_mut(project)?.regionalized = on;
-        Ok(())
-    }
-
-    /// Sets the limit of addressable targets per region; `None`: the default.
-    ///
-    /// # Errors
-    ///
-    /// [`EditError::Missing`].
-    pub fn set_target_limit(&mut self, project: &ProjectId, limit: Option<usize>) -> Result<(), EditError> {
-        self.project_mut(project)?.target_limit = limit;
         Ok(())
     }
 
@@ -350,7 +344,7 @@ impl Draft {
     pub fn disallow(&mut self, project: &ProjectId, net: IpNet) -> Result<(), EditError> {
         let record = self.project_mut(project)?;
         if !record.access_list.iter().any(|known| *known == net) {
-            return Err(EditError::Missing { what: ResourceKind::AccessEntry, id: net.to_string() });
+            return Err(ResourceKind::AccessEntry.missing(net));
         }
         record.access_list = record.access_list.iter().copied().filter(|known| *known != net).collect();
         record.comments.remove(&net.to_string());
@@ -366,7 +360,7 @@ impl Draft {
         self.project_mut(project)?;
         let key = Pair(project.clone(), new.name.clone());
         if self.inventory.clusters.contains_key(&key) || self.inventory.serverless.contains_key(&key) {
-            return Err(EditError::Exists { what: ResourceKind::Cluster, id: new.name.to_string() });
+            return Err(ResourceKind::Cluster.exists(&new.name));
         }
         let mut nodes: Vec<Node> = Vec::new();
         let mut backends = new.backends.iter().copied();
@@ -456,8 +450,7 @@ impl Draft {
         let now = self.now;
         let profile = self.inventory.cluster_profiles.get(&Pair(project.clone(), name.clone()));
         if profile.is_some_and(|own| own.fields.get("terminationProtectionEnabled") == Some(&true.into())) {
-            let (what, by) = (ResourceKind::Cluster, "its termination protection".to_owned());
-            return Err(EditError::InUse { what, id: name.to_string(), by });
+            return Err(ResourceKind::Cluster.in_use(name, "its termination protection"));
         }
         let record = self.cluster_mut(project, name)?;
         if record.state != ClusterState::Deleting {
@@ -472,8 +465,10 @@ impl Draft {
         name: &ClusterName,
     ) -> Result<&mut ClusterRecord, EditError> {
         self.project_mut(project)?;
-        let missing = || EditError::Missing { what: ResourceKind::Cluster, id: name.to_string() };
-        self.inventory.clusters.get_mut(&Pair(project.clone(), name.clone())).ok_or_else(missing)
+        self.inventory
+            .clusters
+            .get_mut(&Pair(project.clone(), name.clone()))
+            .ok_or_else(|| ResourceKind::Cluster.missing(name))
     }
 }
 

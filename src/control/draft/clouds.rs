@@ -17,12 +17,11 @@ impl Draft {
         let now = self.now;
         let record = self.service_mut(&key.0)?;
         if !record.state.is_connectable() {
-            let (state, id) = (record.state.label().to_owned(), key.0.to_string());
-            return Err(EditError::WrongState { what: ResourceKind::Service, id, state, wanted: "AVAILABLE" });
+            return Err(ResourceKind::Service.in_state(&key.0, record.state.label(), "AVAILABLE"));
         }
         let (project, region) = (record.project.clone(), record.service.region.clone());
         if self.inventory.cloud_endpoints.get(&key).is_some_and(|known| known.state != ServiceState::Failed) {
-            return Err(EditError::Exists { what: ResourceKind::PrivateEndpoint, id: key.1 });
+            return Err(ResourceKind::PrivateEndpoint.exists(&key.1));
         }
         self.check_spread(&project, &region)?;
         self.inventory.update_clusters(&key.0, now);
@@ -37,8 +36,8 @@ impl Draft {
     /// [`EditError::Missing`].
     pub fn unregister_cloud_endpoint(&mut self, key: &CloudEndpointKey) -> Result<(), EditError> {
         let now = self.now;
-        let missing = || EditError::Missing { what: ResourceKind::PrivateEndpoint, id: key.1.clone() };
-        let own = self.inventory.cloud_endpoints.get_mut(key).ok_or_else(missing)?;
+        let own =
+            self.inventory.cloud_endpoints.get_mut(key).ok_or_else(|| ResourceKind::PrivateEndpoint.missing(&key.1))?;
         if own.state != ServiceState::Deleting {
             (own.state, own.since) = (ServiceState::Deleting, now);
             self.inventory.update_clusters(&key.0, now);

@@ -114,8 +114,7 @@ pub struct NewRule {
 
 impl Draft {
     fn vpc_mut(&mut self, id: &VpcId) -> Result<&mut VpcRecord, EditError> {
-        let missing = || EditError::Missing { what: ResourceKind::Vpc, id: id.to_string() };
-        self.inventory.vpcs.get_mut(id).ok_or_else(missing)
+        self.inventory.vpcs.get_mut(id).ok_or_else(|| ResourceKind::Vpc.missing(id))
     }
 
     /// Creates a VPC with a `default` group that admits its own members and allows all egress, and optionally with an
@@ -204,12 +203,10 @@ impl Draft {
             let own = record.ipv6_associations().into_iter().find(|(id, _)| id == association);
             own.map(|(_, net)| (record, net))
         });
-        let missing = || EditError::Missing { what: ResourceKind::VpcNetwork, id: association.to_owned() };
-        let (record, net) = found.ok_or_else(missing)?;
+        let (record, net) = found.ok_or_else(|| ResourceKind::VpcNetwork.missing(association))?;
         let is_in = |subnet: &&Subnet| subnet.cidrs().any(|cidr| IpNet::V6(net).contains(&cidr));
         if let Some(subnet) = record.vpc.subnets.values().find(is_in) {
-            let (id, by) = (association.to_owned(), subnet.id.to_string());
-            return Err(EditError::InUse { what: ResourceKind::VpcNetwork, id, by });
+            return Err(ResourceKind::VpcNetwork.in_use(association, &subnet.id));
         }
         record.vpc.cidrs = record.vpc.cidrs.iter().copied().filter(|own| *own != IpNet::V6(net)).collect();
         Ok((record.vpc.id.clone(), net))
@@ -226,7 +223,7 @@ impl Draft {
         let group = record.vpc.security_groups.values().find(|g| g.name != "default").map(|g| g.id.to_string());
         let endpoint = self.inventory.endpoints.values().find(|e| e.endpoint.vpc == *id);
         if let Some(by) = subnet.or(group).or_else(|| endpoint.map(|e| e.endpoint.id.to_string())) {
-            return Err(EditError::InUse { what: ResourceKind::Vpc, id: id.to_string(), by });
+            return Err(ResourceKind::Vpc.in_use(id, by));
         }
         self.inventory.vpcs.remove(id);
         Ok(())
@@ -293,7 +290,7 @@ impl Draft {
         change: impl FnOnce(&mut SubnetAttributes),
     ) -> Result<(), EditError> {
         let record = self.inventory.vpcs.values_mut().find(|record| record.vpc.subnets.contains_key(id));
-        let record = record.ok_or_else(|| EditError::Missing { what: ResourceKind::Subnet, id: id.to_string() })?;
+        let record = record.ok_or_else(|| ResourceKind::Subnet.missing(id))?;
         change(record.subnet_attributes.entry(id.clone()).or_default());
         Ok(())
     }
@@ -305,7 +302,7 @@ impl Draft {
     /// [`EditError::Conflict`] if the subnet already has one.
     pub fn associate_subnet_network(&mut self, id: &SubnetId, net: Ipv6Net) -> Result<(), EditError> {
         let subnet = self.inventory.vpcs.values_mut().find_map(|record| record.vpc.subnets.get_mut(id));
-        let subnet = subnet.ok_or_else(|| EditError::Missing { what: ResourceKind::Subnet, id: id.to_string() })?;
+        let subnet = subnet.ok_or_else(|| ResourceKind::Subnet.missing(id))?;
         if let Some(own) = subnet.cidr_of(IpFamily::Ipv6) {
             return Err(EditError::Conflict(format!("subnet {id} has the IPv6 CIDR block {own}; it can have one")));
         }
@@ -323,13 +320,11 @@ impl Draft {
         let subnets = self.inventory.vpcs.values().flat_map(|record| record.vpc.subnets.values());
         let mut found = subnets.filter_map(|subnet| Some((subnet.id.clone(), ipv6_association_of(subnet)?)));
         let found = found.find_map(|(subnet, (id, net))| (id == association).then_some((subnet, net)));
-        let missing = || EditError::Missing { what: ResourceKind::SubnetNetwork, id: association.to_owned() };
-        let (id, net) = found.ok_or_else(missing)?;
+        let (id, net) = found.ok_or_else(|| ResourceKind::SubnetNetwork.missing(association))?;
         let uses = |address: &EndpointAddress| address.subnet == id && address.ip.is_ipv6();
         let user = self.inventory.endpoints.values().find(|record| record.endpoint.addresses.iter().any(uses));
         if let Some(user) = user {
-            let (id, by) = (association.to_owned(), user.endpoint.id.to_string());
-            return Err(EditError::InUse { what: ResourceKind::SubnetNetwork, id, by });
+            return Err(ResourceKind::SubnetNetwork.in_use(association, &user.endpoint.id));
         }
         for record in self.inventory.vpcs.values_mut() {
             let Some(subnet) = record.vpc.subnets.get_mut(&id) else { continue };
@@ -351,12 +346,10 @@ impl Draft {
     pub fn delete_subnet(&mut self, id: &SubnetId) -> Result<(), EditError> {
         let user = self.inventory.endpoints.values().find(|e| e.endpoint.addresses.iter().any(|a| a.subnet == *id));
         if let Some(user) = user {
-            let by = user.endpoint.id.to_string();
-            return Err(EditError::InUse { what: ResourceKind::Subnet, id: id.to_string(), by });
+            return Err(ResourceKind::Subnet.in_use(id, &user.endpoint.id));
         }
         let record = self.inventory.vpcs.values_mut().find(|record| record.vpc.subnets.contains_key(id));
-        let missing = || EditError::Missing { what: ResourceKind::Subnet, id: id.to_string() };
-        let record = record.ok_or_else(missing)?;
+        let record = record.ok_or_else(|| ResourceKind::Subnet.missing(id))?;
         record.vpc.subnets.remove(id);
         record.subnet_attributes.remove(id);
         record.tags.remove(id.as_str());
@@ -383,7 +376,7 @@ impl Draft {
         check_limit(ResourceKind::SecurityGroup, in_region + 1, MAX_GROUPS)?;
         let record = self.vpc_mut(vpc)?;
         if record.vpc.security_groups.values().any(|group| group.name.eq_ignore_ascii_case(&name)) {
-            return Err(EditError::Exists { what: ResourceKind::SecurityGroup, id: name });
+            return Err(ResourceKind::SecurityGroup.exists(&name));
         }
         let id: SecurityGroupId = new_id("sg-", |id| taken.contains(id));
         let mut everywhere = vec![IpNet::from(Ipv4Net::default())];
@@ -424,7 +417,7 @@ impl Draft {
         let named =
             record.rules.iter().find(|(group, rules)| *group != id && rules.iter().any(|r| r.terms.peer == peer));
         if let Some(by) = carrier.or_else(|| named.map(|(group, _)| group.to_string())) {
-            return Err(EditError::InUse { what: ResourceKind::SecurityGroup, id: id.to_string(), by });
+            return Err(ResourceKind::SecurityGroup.in_use(id, by));
         }
         record.vpc.security_groups.remove(id);
         record.descriptions.remove(id);
@@ -437,7 +430,7 @@ impl Draft {
 
     fn group_home(&mut self, id: &SecurityGroupId) -> Result<&mut VpcRecord, EditError> {
         let record = self.inventory.vpcs.values_mut().find(|record| record.vpc.security_groups.contains_key(id));
-        record.ok_or_else(|| EditError::Missing { what: ResourceKind::SecurityGroup, id: id.to_string() })
+        record.ok_or_else(|| ResourceKind::SecurityGroup.missing(id))
     }
 
     fn rules_mut(&mut self, id: &SecurityGroupId) -> Result<&mut Vec<RuleRecord>, EditError> {
@@ -468,7 +461,7 @@ impl Draft {
         for rule in rules {
             let NewRule { terms, description } = rule;
             if own.iter().any(|known| known.direction == direction && known.terms == terms) {
-                return Err(EditError::Exists { what: ResourceKind::SecurityRule, id: terms.to_string() });
+                return Err(ResourceKind::SecurityRule.exists(terms));
             }
             let id = new_id("sgr-", |id| taken.contains(id));
             let record = RuleRecord { id, direction, terms, description };
@@ -498,13 +491,11 @@ impl Draft {
         let mut revoked = Vec::new();
         for terms in terms {
             let at = own.iter().position(|known| known.direction == direction && known.terms == *terms);
-            let missing = || EditError::Missing { what: ResourceKind::SecurityRule, id: terms.to_string() };
-            revoked.push(own.remove(at.ok_or_else(missing)?));
+            revoked.push(own.remove(at.ok_or_else(|| ResourceKind::SecurityRule.missing(terms))?));
         }
         for id in ids {
             let at = own.iter().position(|known| known.direction == direction && known.id == *id);
-            let missing = || EditError::Missing { what: ResourceKind::SecurityRuleId, id: id.to_string() };
-            revoked.push(own.remove(at.ok_or_else(missing)?));
+            revoked.push(own.remove(at.ok_or_else(|| ResourceKind::SecurityRuleId.missing(id))?));
         }
         let home = self.group_home(group)?;
         for rule in &revoked {
@@ -525,13 +516,13 @@ impl Draft {
     ) -> Result<(), EditError> {
         let own = self.rules_mut(group)?;
         for (id, rule) in changes {
-            let missing = || EditError::Missing { what: ResourceKind::SecurityRuleId, id: id.to_string() };
-            let at = own.iter().position(|known| known.id == id).ok_or_else(missing)?;
+            let at =
+                own.iter().position(|known| known.id == id).ok_or_else(|| ResourceKind::SecurityRuleId.missing(&id))?;
             let direction = own[at].direction;
             let is_other =
                 |known: &RuleRecord| known.id != id && known.direction == direction && known.terms == rule.terms;
             if own.iter().any(is_other) {
-                return Err(EditError::Exists { what: ResourceKind::SecurityRule, id: rule.terms.to_string() });
+                return Err(ResourceKind::SecurityRule.exists(&rule.terms));
             }
             (own[at].terms, own[at].description) = (rule.terms, rule.description);
         }
@@ -553,13 +544,11 @@ impl Draft {
         let own = self.rules_mut(group)?;
         for NewRule { terms, description } in rules {
             let known = own.iter_mut().find(|known| known.direction == direction && known.terms == terms);
-            let missing = || EditError::Missing { what: ResourceKind::SecurityRule, id: terms.to_string() };
-            known.ok_or_else(missing)?.description = description;
+            known.ok_or_else(|| ResourceKind::SecurityRule.missing(terms))?.description = description;
         }
         for (id, description) in by_id {
             let known = own.iter_mut().find(|known| known.direction == direction && known.id == id);
-            let missing = || EditError::Missing { what: ResourceKind::SecurityRuleId, id: id.to_string() };
-            known.ok_or_else(missing)?.description = description;
+            known.ok_or_else(|| ResourceKind::SecurityRuleId.missing(id))?.description = description;
         }
         Ok(())
     }
@@ -570,7 +559,7 @@ impl Draft {
             return Ok(&mut record.tags);
         }
         let home = inventory.vpcs.values_mut().find(|record| record.has_resource(id));
-        let home = home.ok_or_else(|| EditError::Missing { what: ResourceKind::of_id(id), id: id.to_owned() })?;
+        let home = home.ok_or_else(|| ResourceKind::of_id(id).missing(id))?;
         Ok(home.tags.entry(id.to_owned()).or_default())
     }
 
@@ -708,8 +697,8 @@ impl Draft {
     /// addresses are requested, one of each family must be. Source: Amazon EC2 API Reference, *SubnetConfiguration*.
     fn give_addresses(&mut self, id: &VpceId, subnet: &SubnetId, wishes: &[IpAddr]) -> Result<(), EditError> {
         let vpc = self.endpoint(id)?.endpoint.vpc.clone();
-        let missing = || EditError::Missing { what: ResourceKind::Subnet, id: subnet.to_string() };
-        let details = self.vpc_mut(&vpc)?.vpc.subnets.get(subnet).cloned().ok_or_else(missing)?;
+        let details =
+            self.vpc_mut(&vpc)?.vpc.subnets.get(subnet).cloned().ok_or_else(|| ResourceKind::Subnet.missing(subnet))?;
         let service = self.endpoint(id)?.endpoint.service.clone();
         // Zones of two regions need not match.
         let is_supported = if details.zone.region() == *service.region() {
@@ -785,12 +774,12 @@ impl Draft {
 
     fn endpoint(&self, id: &VpceId) -> Result<&EndpointRecord, EditError> {
         let record = self.inventory.endpoints.get(id).filter(|e| e.endpoint.state != EndpointState::Deleted);
-        record.ok_or_else(|| EditError::Missing { what: ResourceKind::Endpoint, id: id.to_string() })
+        record.ok_or_else(|| ResourceKind::Endpoint.missing(id))
     }
 
     fn endpoint_mut(&mut self, id: &VpceId) -> Result<&mut EndpointRecord, EditError> {
         let record = self.inventory.endpoints.get_mut(id).filter(|e| e.endpoint.state != EndpointState::Deleted);
-        record.ok_or_else(|| EditError::Missing { what: ResourceKind::Endpoint, id: id.to_string() })
+        record.ok_or_else(|| ResourceKind::Endpoint.missing(id))
     }
 
     /// Changes an interface endpoint. One that failed for lack of a subnet is retried when it gets its first.
@@ -800,15 +789,14 @@ impl Draft {
     /// [`EditError::Missing`] for unknown subnets or groups, [`EditError::WrongState`] while it is being deleted.
     pub fn change_endpoint(&mut self, id: &VpceId, change: EndpointChange) -> Result<(), EditError> {
         if self.endpoint(id)?.endpoint.state == EndpointState::Deleting {
-            let (state, id) = (EndpointState::Deleting.label().to_owned(), id.to_string());
-            return Err(EditError::WrongState { what: ResourceKind::Endpoint, id, state, wanted: "available" });
+            return Err(ResourceKind::Endpoint.in_state(id, EndpointState::Deleting.label(), "available"));
         }
         for subnet in &change.remove_subnets {
             let addresses = &mut self.endpoint_mut(id)?.endpoint.addresses;
             let before = addresses.len();
             addresses.retain(|address| address.subnet != *subnet);
             if addresses.len() == before {
-                return Err(EditError::Missing { what: ResourceKind::Subnet, id: subnet.to_string() });
+                return Err(ResourceKind::Subnet.missing(subnet));
             }
         }
         let endpoint = &mut self.endpoint_mut(id)?.endpoint;
@@ -844,7 +832,7 @@ impl Draft {
         let groups = &mut record.endpoint.security_groups;
         for group in &change.remove_groups {
             if !groups.contains(group) {
-                return Err(EditError::Missing { what: ResourceKind::SecurityGroup, id: group.to_string() });
+                return Err(ResourceKind::SecurityGroup.missing(group));
             }
             groups.retain(|own| own != group);
         }
@@ -901,12 +889,7 @@ impl Draft {
                 Ok(())
             }
             EndpointState::Pending | EndpointState::Available => Ok(()),
-            state => Err(EditError::WrongState {
-                what: ResourceKind::Endpoint,
-                id: id.to_string(),
-                state: state.label().to_owned(),
-                wanted: "pendingAcceptance",
-            }),
+            state => Err(ResourceKind::Endpoint.in_state(id, state.label(), "pendingAcceptance")),
         }
     }
 
@@ -926,12 +909,7 @@ impl Draft {
                 Ok(())
             }
             EndpointState::Rejected => Ok(()),
-            state => Err(EditError::WrongState {
-                what: ResourceKind::Endpoint,
-                id: id.to_string(),
-                state: state.label().to_owned(),
-                wanted: "pendingAcceptance or available",
-            }),
+            state => Err(ResourceKind::Endpoint.in_state(id, state.label(), "pendingAcceptance or available")),
         }
     }
 }

@@ -122,9 +122,8 @@ impl Draft {
         id: &str,
     ) -> Result<&mut NamedStringsRecord, EditError> {
         self.cluster_mut(project, cluster)?;
-        let missing = || EditError::Missing { what: ResourceKind::ConnectionString, id: id.to_owned() };
         let record = self.inventory.named_strings.get_mut(&Pair(project.clone(), id.to_owned()));
-        record.filter(|record| record.cluster == *cluster).ok_or_else(missing)
+        record.filter(|record| record.cluster == *cluster).ok_or_else(|| ResourceKind::ConnectionString.missing(id))
     }
 
     /// Requires at least one endpoint of the project, at most one per region, and exactly one for load-balanced

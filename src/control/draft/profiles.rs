@@ -67,7 +67,7 @@ impl Draft {
         if let Some(name) = name {
             let mut others = self.inventory.projects.iter().filter(|(id, _)| *id != project);
             if others.any(|(_, other)| other.name == name) {
-                return Err(EditError::Exists { what: ResourceKind::Project, id: name });
+                return Err(ResourceKind::Project.exists(&name));
             }
             self.project_mut(project)?.name = name;
         }
@@ -120,7 +120,7 @@ impl Draft {
         self.project_mut(project)?;
         let key = Pair(project.clone(), id);
         if self.inventory.users.contains_key(&key) {
-            return Err(EditError::Exists { what: ResourceKind::DatabaseUser, id: key.1 });
+            return Err(ResourceKind::DatabaseUser.exists(&key.1));
         }
         self.inventory.users.insert(key, user);
         Ok(())
@@ -132,8 +132,10 @@ impl Draft {
     ///
     /// [`EditError::Missing`].
     pub fn user_mut(&mut self, project: &ProjectId, id: &str) -> Result<&mut DatabaseUser, EditError> {
-        let missing = || EditError::Missing { what: ResourceKind::DatabaseUser, id: id.to_owned() };
-        self.inventory.users.get_mut(&Pair(project.clone(), id.to_owned())).ok_or_else(missing)
+        self.inventory
+            .users
+            .get_mut(&Pair(project.clone(), id.to_owned()))
+            .ok_or_else(|| ResourceKind::DatabaseUser.missing(id))
     }
 
     /// Removes a database user.

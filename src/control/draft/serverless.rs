@@ -24,7 +24,7 @@ impl Draft {
         self.project_mut(project)?;
         let key = Pair(project.clone(), name.clone());
         if self.inventory.serverless.contains_key(&key) || self.inventory.clusters.contains_key(&key) {
-            return Err(EditError::Exists { what: ResourceKind::Serverless, id: name.to_string() });
+            return Err(ResourceKind::Serverless.exists(name));
         }
         if backends.is_empty() {
             backends.push(SocketAddr::new(self.idle_address(project, &region, &[])?, 27016));
@@ -56,8 +56,7 @@ impl Draft {
         let now = self.now;
         let record = self.serverless_mut(project, name)?;
         if let Some(endpoint) = &record.endpoint {
-            let by = format!("private endpoint {}", endpoint.id);
-            return Err(EditError::InUse { what: ResourceKind::Serverless, id: name.to_string(), by });
+            return Err(ResourceKind::Serverless.in_use(name, format!("private endpoint {}", endpoint.id)));
         }
         if record.state != ClusterState::Deleting {
             (record.state, record.since) = (ClusterState::Deleting, now);
@@ -67,8 +66,10 @@ impl Draft {
 
     fn serverless_mut(&mut self, project: &ProjectId, name: &ClusterName) -> Result<&mut ServerlessRecord, EditError> {
         self.project_mut(project)?;
-        let missing = || EditError::Missing { what: ResourceKind::Serverless, id: name.to_string() };
-        self.inventory.serverless.get_mut(&Pair(project.clone(), name.clone())).ok_or_else(missing)
+        self.inventory
+            .serverless
+            .get_mut(&Pair(project.clone(), name.clone()))
+            .ok_or_else(|| ResourceKind::Serverless.missing(name))
     }
 
     /// Starts the creation of a serverless instance's private endpoint, with the service first. Returns its id.
@@ -81,7 +82,7 @@ impl Draft {
         let (service, now) = (self.new_service(project, region), self.now);
         let record = self.serverless_mut(project, name)?;
         if let Some(own) = &record.endpoint {
-            return Err(EditError::Exists { what: ResourceKind::PrivateEndpoint, id: own.id.clone() });
+            return Err(ResourceKind::PrivateEndpoint.exists(&own.id));
         }
         let endpoint = ServerlessEndpoint {
             id: random_hex(24),
@@ -101,9 +102,8 @@ impl Draft {
         name: &ClusterName,
         id: &str,
     ) -> Result<&mut ServerlessEndpoint, EditError> {
-        let missing = || EditError::Missing { what: ResourceKind::PrivateEndpoint, id: id.to_owned() };
         let own = self.serverless_mut(project, name)?.endpoint.as_mut();
-        own.filter(|own| own.id == id).ok_or_else(missing)
+        own.filter(|own| own.id == id).ok_or_else(|| ResourceKind::PrivateEndpoint.missing(id))
     }
 
     /// Changes the private endpoint of a serverless instance: sets the interface endpoint, or the comment.
@@ -129,12 +129,7 @@ impl Draft {
         else {
             return Ok(());
         };
-        let wrong = |state: &str| EditError::WrongState {
-            what: ResourceKind::PrivateEndpoint,
-            id: id.to_owned(),
-            state: state.to_owned(),
-            wanted: "RESERVED",
-        };
+        let wrong = |state| ResourceKind::PrivateEndpoint.in_state(id, state, "RESERVED");
         match own.state {
             Reservation::Reserved if own.claimed.is_some() && own.error.is_none() => return Err(wrong("in use")),
             Reservation::Reserved => {}
@@ -224,9 +219,9 @@ impl Draft {
     /// [`EditError::Missing`].
     pub fn remove_archive_endpoint(&mut self, project: &ProjectId, endpoint: &VpceId) -> Result<(), EditError> {
         let now = self.now;
-        let missing = || EditError::Missing { what: ResourceKind::PrivateEndpoint, id: endpoint.to_string() };
         let key = Pair(project.clone(), endpoint.clone());
-        let record = self.inventory.archives.get_mut(&key).ok_or_else(missing)?;
+        let record =
+            self.inventory.archives.get_mut(&key).ok_or_else(|| ResourceKind::PrivateEndpoint.missing(endpoint))?;
         if !record.deleting {
             (record.deleting, record.since) = (true, now);
             if let Some(known) = self.inventory.endpoints.get_mut(endpoint)

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,7 +17,7 @@ use super::membership::{LEASE, TAKEOVER};
 use super::*;
 use crate::config;
 use crate::control::shared::HEAD;
-use crate::control::store::{MemoryStore, RangeView, Revision, Txn, Watch};
+use crate::control::store::{MemoryStore, RangeView, Revision, Txn};
 use crate::control::{Control, ControlParts};
 use crate::model::DrainReason;
 use crate::plan::{Changes, Listener, ListenerAccess, Snapshot};
@@ -64,11 +65,11 @@ impl StateStore for Line {
         })
     }
 
-    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
+    fn changes<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<BoxStream<'static, ()>, StoreError>> {
         Box::pin(async move {
             let [time, ..] = *self.times.borrow();
             self.call(time).await?;
-            self.inner.watch(prefix, after).await
+            self.inner.changes(prefix).await
         })
     }
 }
@@ -97,8 +98,8 @@ impl StateStore for Overtaken {
         })
     }
 
-    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
-        self.inner.watch(prefix, after)
+    fn changes<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<BoxStream<'static, ()>, StoreError>> {
+        self.inner.changes(prefix)
     }
 }
 
@@ -487,9 +488,9 @@ fn a_gateway_that_is_gone_is_forgotten_with_its_reserved_ports() {
         seconds(2).await;
         let forget = |name: &str| a.control.forget_gateway(name.parse().unwrap());
         let lives = forget("b").await.expect_err("it lives");
-        assert!(matches!(lives, ChangeError::GatewayLives { .. }), "{lives}");
+        assert!(matches!(lives, ChangeError::Refused(Refused::GatewayLives, _)), "{lives}");
         let unknown = forget("z").await.expect_err("there is none");
-        assert!(matches!(unknown, ChangeError::NoSuchGateway { .. }), "{unknown}");
+        assert!(matches!(unknown, ChangeError::Refused(Refused::NoSuchGateway, _)), "{unknown}");
         b.line.is_cut.send_replace(true);
         let target = a.control.snapshot().targets[0].id.clone();
         let first = a.control.move_target(target.clone(), None, None).await.expect("moved");
@@ -501,7 +502,7 @@ fn a_gateway_that_is_gone_is_forgotten_with_its_reserved_ports() {
         assert_eq!(third.to, first.from);
         seconds(2).await;
         assert!(!a.control.gateways().unwrap().gateways.iter().any(|gateway| gateway.id.as_str() == "b"));
-        assert!(matches!(forget("b").await, Err(ChangeError::NoSuchGateway { .. })));
+        assert!(matches!(forget("b").await, Err(ChangeError::Refused(Refused::NoSuchGateway, _))));
         let c = Gateway::start("c", Some(&ZONES[1..]), &store, &Host::default()).await;
         seconds(2).await;
         assert_eq!(c.listeners.claims(), set(&ZONES[1..]), "its claim is free");

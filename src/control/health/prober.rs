@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use serde::Serialize;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +21,7 @@ use super::{Checker, HealthReason, HttpCheck, Probe, ProbeResult, ProbeTarget};
 use crate::model::{ConnectError, HealthCheck, HealthProtocol, TargetId, TargetPort, TargetState, VpceServiceId};
 
 /// A member of a target group of a load balancer.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberKey {
     /// The load balancer.
     pub service: VpceServiceId,
@@ -50,10 +49,9 @@ pub struct ProbedMember {
 }
 
 /// A member's state changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthEvent {
     /// The member.
-    #[serde(flatten)]
     pub key: MemberKey,
     /// The address that was probed; the member may have moved since.
     pub address: SocketAddr,

@@ -9,11 +9,10 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Direction, PortRange, SecurityGroupId, SecurityRuleId};
+use crate::model::{Direction, PortRange, SecurityGroupId, SecurityRuleId, text_serde};
 
 /// A protocol as EC2 writes it: `tcp`, `udp`, `icmp`, `icmpv6`, `-1` for all, or an IANA number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     /// Every protocol.
     All,
@@ -42,19 +41,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-impl From<Protocol> for String {
-    fn from(protocol: Protocol) -> Self {
-        protocol.to_string()
-    }
-}
-
-impl TryFrom<String> for Protocol {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
+text_serde!(Protocol);
 
 impl FromStr for Protocol {
     type Err = String;

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Change, Commit, Entry, RangeView, Revision, StateKey, legacy};
+use super::{Entry, ExpectedRevision, RangeView, Revision, StateKey, StoreError, Txn, legacy};
 
 /// The format that is written, and the newest that is read. Format 1 is that of [`legacy`].
 const FORMAT: u32 = 2;
@@ -64,20 +64,35 @@ impl Document {
         RangeView { entries: entries.map(entry).collect(), revision: self.revision }
     }
 
-    /// Applies `commit`.
-    pub(super) fn apply(&mut self, commit: &Commit) {
-        self.revision = commit.revision;
-        for change in &commit.changes {
-            match change {
-                Change::Put { key, value } => {
-                    // A value may be a slice of something larger (a request's body), which must not be kept.
-                    let value = Bytes::copy_from_slice(value);
-                    self.entries.insert(key.clone(), (value, commit.revision));
-                }
-                Change::Delete { key } => {
-                    self.entries.remove(key);
-                }
+    /// The document after `txn`, `skipped` revisions after the next one; `None` if nothing changes.
+    pub(super) fn after(&self, txn: Txn, skipped: u64) -> Result<Option<Self>, StoreError> {
+        txn.check()?;
+        for (key, expected) in txn.compares {
+            let found = self.entries.get(&key).map(|(_, revision)| *revision);
+            let holds = match expected {
+                ExpectedRevision::Absent => found.is_none(),
+                ExpectedRevision::At(revision) => found == Some(revision),
+            };
+            if !holds {
+                return Err(StoreError::Conflict { key, expected, found });
             }
+        }
+        if txn.puts.is_empty() && !txn.deletes.iter().any(|key| self.entries.contains_key(key)) {
+            return Ok(None);
+        }
+        let mut after = self.clone();
+        after.revision = Revision(self.revision.0 + 1 + skipped);
+        txn.deletes.into_iter().for_each(|key| after.set(key, None));
+        txn.puts.into_iter().for_each(|(key, value)| after.set(key, Some(value)));
+        Ok(Some(after))
+    }
+
+    /// Sets `key` to `value` at the document's revision, or removes the key.
+    pub(super) fn set(&mut self, key: StateKey, value: Option<Bytes>) {
+        match value {
+            // A value may be a slice of something larger (a request's body), which must not be kept.
+            Some(value) => drop(self.entries.insert(key, (Bytes::copy_from_slice(&value), self.revision))),
+            None => drop(self.entries.remove(&key)),
         }
     }
 

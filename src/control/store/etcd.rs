@@ -3,28 +3,21 @@
 //! `etcd-client` spreads calls over all endpoints, including a member that is stopped but still accepts connections.
 //! Here one member is used at a time, and the next one if it does not answer within [`ATTEMPT_TIMEOUT`].
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, EventType, GetOptions, Identity, KeyValue,
-    TlsOptions, TxnOp, TxnOpResponse, WatchOptions, WatchResponse, WatchStream,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, Identity, KeyValue, TlsOptions, TxnOp,
+    TxnOpResponse, WatchOptions, WatchStream,
 };
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::core::{WATCH_CAPACITY, check};
-use super::watch::{self, WatchSender};
-use super::{
-    Change, Commit, Entry, ExpectedRevision, OpenError, RangeView, Revision, StateKey, StateStore, StoreError, Txn,
-    Watch,
-};
+use super::{Entry, ExpectedRevision, OpenError, RangeView, Revision, StateKey, StateStore, StoreError, Txn};
 
 /// Time limit for one member to answer.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -32,11 +25,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval and time limit of HTTP/2 keepalive pings: a watch of a member that disappeared silently ends after both.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(1));
 
-/// Delay before a watch retries when no member answered.
-const WATCH_RETRY: Duration = Duration::from_millis(500);
-
-/// Maximum size of a response. gRPC's default of 4 MiB is too small for a watch that catches up with a few large
-/// commits at once.
+/// The largest answer that is read. gRPC's default of 4 MiB is less than a few large commits come to.
 const MAX_ANSWER: usize = 64 << 20;
 
 /// Connection settings.
@@ -56,10 +45,7 @@ pub struct EtcdOptions {
 
 /// A store in an etcd cluster, below a prefix.
 pub struct EtcdStore {
-    members: Arc<Members>,
-    /// Ends the watches.
-    stop: CancellationToken,
-    _stop_on_drop: DropGuard,
+    members: Members,
 }
 
 impl fmt::Debug for EtcdStore {
@@ -76,10 +62,9 @@ impl EtcdStore {
     /// [`OpenError::Etcd`] when no member answers, or when etcd refuses this client.
     pub async fn connect(options: EtcdOptions) -> Result<Self, OpenError> {
         let clients = options.endpoints.iter().map(|_| OnceCell::new()).collect();
-        let members = Arc::new(Members { options, clients, current: AtomicUsize::new(0) });
+        let members = Members { options, clients, current: AtomicUsize::new(0) };
         members.serving().await.map_err(|failure| OpenError::Etcd { source: failure.into() })?;
-        let stop = CancellationToken::new();
-        Ok(Self { members, _stop_on_drop: stop.clone().drop_guard(), stop })
+        Ok(Self { members })
     }
 }
 
@@ -192,7 +177,7 @@ impl Members {
     }
 
     async fn commit(&self, txn: Txn) -> Result<Revision, StoreError> {
-        check(&txn)?;
+        txn.check()?;
         let compares = txn.compares.iter().map(|(key, expected)| match expected {
             ExpectedRevision::Absent => Compare::create_revision(self.key(key), CompareOp::Equal, 0),
             ExpectedRevision::At(at) => Compare::mod_revision(self.key(key), CompareOp::Equal, at.0.cast_signed()),
@@ -228,72 +213,19 @@ impl Members {
         Err(StoreError::Conflict { key, expected, found })
     }
 
-    /// Starts a watch after `after` and waits for its first response; an inner `Err` is the revision up to which
-    /// commits are compacted.
-    async fn open_watch(&self, prefix: &str, after: Revision) -> Result<Result<WatchStream, Revision>, EtcdFailure> {
+    /// Starts a watch; returns after etcd has confirmed it.
+    async fn watch(&self, prefix: &str) -> Result<WatchStream, EtcdFailure> {
         let from = &format!("{}{prefix}", self.options.prefix);
-        let start = after.0.cast_signed().saturating_add(1);
         self.ask(|client| async move {
-            let mut kv = client.kv_client();
-            let at = GetOptions::new().with_revision(start).with_count_only();
-            let is_forgotten = kv.get(from.as_str(), Some(at)).await.is_err_and(|error| is_compacted(&error));
             let mut watches = client.watch_client().max_decoding_message_size(MAX_ANSWER);
-            let options = WatchOptions::new().with_prefix().with_start_revision(start);
-            let mut stream = watches.watch(from.as_str(), Some(options)).await?;
-            loop {
-                let Some(answer) = stream.message().await? else {
-                    return Err(Error::WatchError("it ended before it began".to_owned()));
-                };
-                match answer.compact_revision() {
-                    0 if answer.canceled() => return Err(Error::WatchError(answer.cancel_reason().to_owned())),
-                    0 if is_forgotten => {}
-                    0 => return Ok(Ok(stream)),
-                    compacted => return Ok(Err(revision(compacted - 1))),
-                }
+            let mut stream = watches.watch(from.as_str(), Some(WatchOptions::new().with_prefix())).await?;
+            match stream.message().await? {
+                Some(answer) if answer.canceled() => Err(Error::WatchError(answer.cancel_reason().to_owned())),
+                Some(_) => Ok(stream),
+                None => Err(Error::WatchError("etcd ended the watch before confirming it".to_owned())),
             }
         })
         .await
-    }
-
-    /// Forwards commits until the watch is dropped; switches to another member when one stops answering.
-    async fn pump(&self, mut stream: WatchStream, prefix: String, mut after: Revision, sender: WatchSender) {
-        loop {
-            while let Ok(Some(answer)) = stream.message().await
-                && !answer.canceled()
-            {
-                for commit in self.commits(&answer) {
-                    after = commit.revision;
-                    if !sender.send(commit) {
-                        return;
-                    }
-                }
-            }
-            stream = loop {
-                match self.open_watch(&prefix, after).await {
-                    Ok(Ok(stream)) => break stream,
-                    Ok(Err(_)) => return sender.lag(),
-                    Err(failure) => tracing::debug!(reason = %failure, "failed to watch the state in etcd; retrying"),
-                }
-                tokio::time::sleep(WATCH_RETRY).await;
-            };
-        }
-    }
-
-    /// The commits of a response; one response may have several.
-    fn commits(&self, answer: &WatchResponse) -> Vec<Commit> {
-        let mut commits: Vec<Commit> = Vec::new();
-        for event in answer.events() {
-            let Some((pair, key)) = event.kv().and_then(|pair| Some((pair, self.state_key(pair)?))) else { continue };
-            let change = match event.event_type() {
-                EventType::Put => Change::Put { key, value: Bytes::copy_from_slice(pair.value()) },
-                EventType::Delete => Change::Delete { key },
-            };
-            match commits.last_mut().filter(|commit| commit.revision == revision(pair.mod_revision())) {
-                Some(commit) => commit.changes.push(change),
-                None => commits.push(Commit { revision: revision(pair.mod_revision()), changes: vec![change] }),
-            }
-        }
-        commits
     }
 }
 
@@ -306,18 +238,14 @@ impl StateStore for EtcdStore {
         Box::pin(self.members.commit(txn))
     }
 
-    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
+    fn changes<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<BoxStream<'static, ()>, StoreError>> {
         Box::pin(async move {
-            let stream = match self.members.open_watch(prefix, after).await.map_err(EtcdFailure::unavailable)? {
-                Ok(stream) => stream,
-                Err(forgotten) => return Err(StoreError::Compacted { after, forgotten }),
-            };
-            let (sender, watch) = watch::channel(VecDeque::new(), WATCH_CAPACITY);
-            let (members, stop, prefix) = (Arc::clone(&self.members), self.stop.clone(), prefix.to_owned());
-            tokio::spawn(async move {
-                stop.run_until_cancelled(Box::pin(members.pump(stream, prefix, after, sender))).await;
+            let watch = self.members.watch(prefix).await.map_err(EtcdFailure::unavailable)?;
+            let changes = stream::unfold(watch, async |mut watch| {
+                let answer = watch.message().await.ok()??;
+                (!answer.canceled()).then_some(((), watch))
             });
-            Ok(watch)
+            Ok(changes.boxed())
         })
     }
 }
@@ -337,11 +265,6 @@ fn code(error: &Error) -> Option<i32> {
 fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::InvalidArgs(_) | Error::InvalidUri(_))
         || code(error).is_some_and(|code| [3, 7, 8, 9, 11, 16].contains(&code))
-}
-
-/// `OUT_OF_RANGE`, which etcd also returns for a future revision; the text distinguishes them.
-fn is_compacted(error: &Error) -> bool {
-    code(error) == Some(11) && error.to_string().contains("compacted")
 }
 
 /// The message of an error, without gRPC's envelope.

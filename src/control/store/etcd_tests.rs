@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use etcd_client::Client;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
-use super::{Change, EtcdOptions, EtcdStore, OpenError, Revision, StateStore, StoreError, Txn, WatchEnd};
+use super::{EtcdOptions, EtcdStore, OpenError, Revision, StateStore, Txn};
 
 /// The endpoints of the etcd under test; `None`, with a message, when there is none.
 fn endpoints() -> Option<Vec<String>> {
@@ -112,53 +113,34 @@ async fn put(store: &EtcdStore, name: &str, value: impl Into<bytes::Bytes>) -> R
 }
 
 #[tokio::test]
-async fn compaction_ends_a_watch_that_begins_before_it() {
-    let Some(endpoints) = endpoints() else { return };
-    let _alone = REMEMBERED.write().await;
-    let store = connect(endpoints.clone()).await.expect("the etcd of PLGW_TEST_ETCD answers");
-    let first = put(&store, "a", "1").await;
-    let second = put(&store, "a", "2").await;
-    let third = put(&store, "a", "3").await;
-    let mut client = Client::connect(endpoints, None).await.unwrap();
-    client.compact(third.0.cast_signed(), None).await.unwrap();
-    let error = store.watch("", first).await.expect_err("forgotten");
-    let StoreError::Compacted { after, forgotten } = error else { panic!("{error:?}") };
-    assert!(after == first && second <= forgotten && forgotten < third, "{forgotten}");
-    assert_eq!(store.watch("", forgotten).await.expect("the rest").next().await.unwrap().revision, third);
-}
-
-#[tokio::test]
-async fn compaction_ends_a_watch_that_it_overtakes() {
+async fn a_watch_that_is_cut_ends_and_another_begins_after_a_compaction() {
     let Some(wired) = Wired::connect().await else { return };
-    let start = put(&wired.direct, "a", "1").await;
-    let mut watch = wired.through.watch("", start).await.expect("remembered");
-    let seen = put(&wired.direct, "a", "2").await;
-    assert_eq!(watch.next().await.expect("a commit").revision, seen);
+    put(&wired.direct, "a", "1").await;
+    let mut changes = wired.through.changes("").await.expect("etcd answers");
+    assert_eq!(changes.next().now_or_never(), None, "an earlier change");
+    put(&wired.direct, "a", "2").await;
+    assert_eq!(changes.next().await, Some(()));
     wired.cut(true);
+    assert_eq!(changes.next().await, None);
     put(&wired.direct, "a", "3").await;
     put(&wired.direct, "a", "4").await;
     wired.compact().await;
     wired.cut(false);
-    assert_eq!(watch.next().await, Err(WatchEnd::Lagged));
+    let mut changes = wired.through.changes("").await.expect("etcd answers again");
+    put(&wired.direct, "a", "5").await;
+    assert_eq!(changes.next().await, Some(()));
 }
 
 #[tokio::test]
-async fn a_watch_catches_up_with_more_than_grpc_takes_by_default() {
+async fn a_reader_catches_up_with_more_than_grpc_takes_by_default() {
     let Some((store, _remembered)) = store().await else { return };
-    let start = store.range("").await.unwrap().revision;
-    let mut commits = Vec::new();
+    let mut changes = store.changes("").await.expect("etcd answers");
     for n in 0..6 {
-        commits.push(put(&store, &format!("large/{n}"), vec![b'x'; 1_000_000]).await);
+        put(&store, &format!("large/{n}"), vec![b'x'; 1_000_000]).await;
     }
-    let mut watch = store.watch("", start).await.expect("remembered");
-    for (n, revision) in commits.into_iter().enumerate() {
-        let commit = watch.next().await.expect("a commit");
-        assert_eq!((commit.revision, commit.changes.len()), (revision, 1));
-        assert!(
-            matches!(&commit.changes[0], Change::Put { key, value } if key.as_str() == format!("large/{n}") && value.len() == 1_000_000)
-        );
-    }
-    assert_eq!(store.range("").await.unwrap().entries.len(), 6);
+    assert_eq!(changes.next().await, Some(()));
+    let entries = store.range("").await.unwrap().entries;
+    assert_eq!(entries.iter().map(|entry| entry.value.len()).collect::<Vec<_>>(), [1_000_000; 6]);
 }
 
 #[tokio::test]

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 
-use super::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn, Watch};
+use super::{MemoryStore, RangeView, Revision, StateStore, StoreError, Txn};
 
 /// How a commit fails.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +80,7 @@ impl StateStore for FailingStore {
         })
     }
 
-    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
-        self.inner.watch(prefix, after)
+    fn changes<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<BoxStream<'static, ()>, StoreError>> {
+        self.inner.changes(prefix)
     }
 }

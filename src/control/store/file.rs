@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt};
 use rustix::fs::OFlags;
 use tokio::sync::Mutex;
 
-use super::core::Core;
 use super::document::{DecodeError, Document, decode};
-use super::{MemoryStore, OpenError, RangeView, Revision, StateStore, StoreError, Txn, Watch, legacy};
+use super::{MemoryStore, OpenError, RangeView, Revision, StateStore, StoreError, Txn, legacy};
 use crate::files;
 
 /// A store in one file.
@@ -72,16 +72,16 @@ impl FileStore {
 impl StateStore for FileStore {
     fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>> {
         let prefix = prefix.to_owned();
-        Box::pin(self.with_state(move |state| Ok(state.core.document().range(&prefix))))
+        Box::pin(self.with_state(move |state| Ok(state.document.range(&prefix))))
     }
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>> {
         Box::pin(self.with_state(move |state| state.commit(txn)))
     }
 
-    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
-        let prefix = prefix.to_owned();
-        Box::pin(self.with_state(move |state| state.core.watch(&prefix, after)))
+    /// Has no items: only this process can change the file.
+    fn changes<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<BoxStream<'static, ()>, StoreError>> {
+        Box::pin(async { Ok(stream::pending().boxed()) })
     }
 }
 
@@ -89,7 +89,7 @@ impl StateStore for FileStore {
 #[derive(Debug)]
 struct State {
     file: StateFile,
-    core: Core,
+    document: Document,
     /// The file was replaced, but may not be after a power failure.
     in_doubt: bool,
 }
@@ -113,26 +113,24 @@ impl State {
         };
         // The process before may have ended between the rename and this.
         file.sync_directory().map_err(failed("open"))?;
-        Ok(Self { file, core: Core::new(document), in_doubt: false })
+        Ok(Self { file, document, in_doubt: false })
     }
 
     fn commit(&mut self, txn: Txn) -> Result<Revision, StoreError> {
-        if let Some(commit) = self.core.prepare(txn, 0)? {
-            let mut document = self.core.document().clone();
-            document.apply(&commit);
+        if let Some(document) = self.document.after(txn, 0)? {
             self.file.replace(&document).map_err(unavailable)?;
             self.in_doubt = true;
             self.file.sync_directory().map_err(|source| StoreError::OutcomeUnknown { source: source.into() })?;
             self.in_doubt = false;
-            self.core.publish(document, commit);
+            self.document = document;
         }
-        Ok(self.core.document().revision)
+        Ok(self.document.revision)
     }
 
     /// Settles an unknown outcome: writes the state in memory, so that the change did not happen.
     fn settle(&mut self) -> Result<(), StoreError> {
         if self.in_doubt {
-            let written = self.file.replace(self.core.document()).and_then(|()| self.file.sync_directory());
+            let written = self.file.replace(&self.document).and_then(|()| self.file.sync_directory());
             written.map_err(unavailable)?;
             self.in_doubt = false;
         }

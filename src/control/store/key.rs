@@ -5,16 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::model::ParseTextError;
+
 /// Maximum length of a key in bytes.
 const MAXIMUM_KEY_LENGTH: usize = 512;
-
-/// Why a text is not a valid key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a key of the saved state: {reason}")]
-pub struct ParseKeyError {
-    text: String,
-    reason: &'static str,
-}
 
 /// A key of the saved state: segments separated by `/`, none of them empty, without control characters, at most 512
 /// bytes. Ordered byte by byte, as in etcd.
@@ -39,9 +33,9 @@ impl StateKey {
 }
 
 impl FromStr for StateKey {
-    type Err = ParseKeyError;
+    type Err = ParseTextError;
 
-    fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+    fn from_str(text: &str) -> Result<Self, ParseTextError> {
         let reason = if text.len() > MAXIMUM_KEY_LENGTH {
             "it is longer than 512 bytes"
         } else if text.split('/').any(str::is_empty) {
@@ -51,7 +45,7 @@ impl FromStr for StateKey {
         } else {
             return Ok(Self(Arc::from(text)));
         };
-        Err(ParseKeyError { text: text.to_owned(), reason })
+        Err(ParseTextError::new(format!("{text:?} is not a key of the saved state: {reason}")))
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 
 use super::document::Document;
-use super::{Change, Commit, Revision, StateKey};
+use super::{Revision, StateKey};
 
 const MAGIC: &[u8] = b"\x89PLGW\r\n\x1a";
 const HEADER_LENGTH: usize = 64;
@@ -108,7 +108,8 @@ fn read_record(file: &[u8], position: usize, chain: u32, document: &mut Document
             if !reader.bytes.is_empty() || revision.0.checked_sub(1) != Some(document.revision.0) {
                 return None;
             }
-            document.apply(&Commit { revision, changes });
+            document.revision = revision;
+            changes.into_iter().for_each(|(key, value)| document.set(key, value));
         }
         2 if position == LOG_START => {
             let entries = (0..count).map(|_| reader.entry()).collect::<Option<_>>()?;
@@ -160,10 +161,11 @@ impl<'a> Reader<'a> {
         self.take(length).map(Bytes::copy_from_slice)
     }
 
-    fn change(&mut self) -> Option<Change> {
+    /// A key, and its new value; `None` in place of that: it was removed.
+    fn change(&mut self) -> Option<(StateKey, Option<Bytes>)> {
         match self.u8()? {
-            1 => Some(Change::Put { key: self.key()?, value: self.value()? }),
-            2 => Some(Change::Delete { key: self.key()? }),
+            1 => Some((self.key()?, Some(self.value()?))),
+            2 => Some((self.key()?, None)),
             _ => None,
         }
     }

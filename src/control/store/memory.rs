@@ -3,15 +3,17 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::sync::watch;
 
-use super::core::Core;
 use super::document::Document;
-use super::{RangeView, Revision, StateStore, StoreError, Txn, Watch};
+use super::{RangeView, Revision, StateStore, StoreError, Txn};
 
 /// A store in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    core: Mutex<Core>,
+    document: Mutex<Document>,
+    changed: watch::Sender<()>,
     /// Number of revisions skipped before each commit, as in a store with other writers.
     skipped: u64,
 }
@@ -25,7 +27,7 @@ impl MemoryStore {
 
     /// A store that starts with `document`.
     pub(super) fn holding(document: Document) -> Self {
-        Self { core: Mutex::new(Core::new(document)), skipped: 0 }
+        Self { document: Mutex::new(document), ..Self::default() }
     }
 
     /// A store whose revisions have gaps.
@@ -34,30 +36,32 @@ impl MemoryStore {
         Self { skipped: 6, ..Self::default() }
     }
 
-    fn core(&self) -> MutexGuard<'_, Core> {
-        // Nothing in `Core` panics between two states, so the state is consistent after a panic.
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    fn document(&self) -> MutexGuard<'_, Document> {
+        // A commit replaces the whole document, so it is valid even after a panic.
+        self.document.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl StateStore for MemoryStore {
     fn range<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<RangeView, StoreError>> {
-        Box::pin(async move { Ok(self.core().document().range(prefix)) })
+        Box::pin(async move { Ok(self.document().range(prefix)) })
     }
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>> {
         Box::pin(async move {
-            let mut core = self.core();
-            if let Some(commit) = core.prepare(txn, self.skipped)? {
-                let mut document = core.document().clone();
-                document.apply(&commit);
-                core.publish(document, commit);
+            let mut document = self.document();
+            if let Some(after) = document.after(txn, self.skipped)? {
+                *document = after;
+                self.changed.send_replace(());
             }
-            Ok(core.document().revision)
+            Ok(document.revision)
         })
     }
 
-    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<Watch, StoreError>> {
-        Box::pin(async move { self.core().watch(prefix, after) })
+    /// Has items for changes of all keys.
+    fn changes<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<BoxStream<'static, ()>, StoreError>> {
+        let changed = self.changed.subscribe();
+        let changes = stream::unfold(changed, async |mut changed| Some((changed.changed().await.ok()?, changed)));
+        Box::pin(async { Ok(changes.boxed()) })
     }
 }

@@ -4,23 +4,22 @@ use std::collections::BTreeMap;
 
 use super::super::apps::app_hosts;
 use super::super::dns::managed_zones;
-use super::super::error::{AppEndpointKindName, Findings, Location, RuleError};
+use super::super::error::{Findings, Location, RuleError};
 use super::super::survey::{ServiceOwner, Survey, counts};
-use super::distinct;
+use super::{distinct, twice};
 use crate::model::{App, AppEndpoint, AppEndpointKind, BackendUrl, DeploymentModel, VpceId};
 
 pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
     let desired = survey.desired;
     distinct("app", desired.apps.iter().map(|app| &app.id), |id| Location::App((*id).clone()), findings);
     let places = desired.app_services.iter().map(|service| {
-        let words = format!("{} in {}", AppEndpointKindName(service.kind), service.region);
+        let words = format!("{} in {}", service.kind.name(), service.region);
         (words, &service.id)
     });
     let mut services = BTreeMap::new();
     for (place, id) in places {
         if services.insert(place.clone(), id).is_some() {
-            let rule = RuleError::Duplicate { what: "App Services endpoint service", id: place };
-            findings.refuse(Location::Service(id.clone()), rule);
+            findings.refuse(Location::Service(id.clone()), twice("App Services endpoint service", place));
         }
     }
     let mut answering = BTreeMap::new();
@@ -52,17 +51,25 @@ fn is_own_backend(survey: &Survey<'_>, app: &App) -> bool {
 fn check_app(survey: &Survey<'_>, app: &App, findings: &mut Findings) {
     let at = Location::App(app.id.clone());
     if is_own_backend(survey, app) {
-        findings.refuse(at.clone(), RuleError::BackendIsGateway { backend: app.backend.clone() });
+        let rule = format!(
+            "backend `{}` is an address of this gateway, so that requests would come back to it; write the address of the \
+             server that is to answer them",
+            app.backend
+        );
+        findings.refuse(at.clone(), rule);
     }
     distinct("private endpoint", app.endpoints.iter().map(|e| &e.endpoint), |_| at.clone(), findings);
     if app.endpoints.is_empty() {
         return;
     }
     if app.deployment == DeploymentModel::Global {
-        findings.refuse(at.clone(), RuleError::AppNotLocal);
+        let rule = "private endpoints are only available for apps deployed locally to a region in AWS, and this one is \
+                    deployed globally";
+        findings.refuse(at.clone(), rule.to_owned());
     }
     if app.wire_protocol {
-        findings.refuse(at.clone(), RuleError::WireProtocol);
+        let rule = "wire protocol connections and private endpoints exclude each other; switch one of them off";
+        findings.refuse(at.clone(), rule.to_owned());
     }
     for registered in &app.endpoints {
         check_registered(survey, app, registered, &at, findings);
@@ -108,12 +115,11 @@ fn check_registered(survey: &Survey<'_>, app: &App, registered: &AppEndpoint, at
             }
             return;
         }
-        Some(ServiceOwner::App(service)) => format!("App Services' {} service", AppEndpointKindName(service.kind)),
+        Some(ServiceOwner::App(service)) => format!("App Services' {} service", service.kind.name()),
         Some(ServiceOwner::Project(project, _)) => format!("the service of project {}", project.id),
     };
-    let (kind, endpoint, service) =
-        (AppEndpointKindName(registered.kind), registered.endpoint.clone(), endpoint.service.clone());
-    findings.refuse(at.clone(), RuleError::NotThatAppService { kind, endpoint, service, actual });
+    let (kind, id, service) = (registered.kind.name(), &registered.endpoint, &endpoint.service);
+    findings.refuse(at.clone(), format!("{kind} endpoint {id} leads to `{service}`, which is {actual}"));
 }
 
 /// AWS refuses a second endpoint with the same private DNS name in a VPC. Several apps may share one endpoint.
@@ -133,8 +139,11 @@ fn check_conflict<'a>(
     for name in managed_zones(registered.kind, &app.region) {
         let first = answering.entry((endpoint.vpc.to_string(), name.to_string())).or_insert(&registered.endpoint);
         if **first != registered.endpoint {
-            let (first, second) = ((*first).clone(), registered.endpoint.clone());
-            let rule = RuleError::PrivateDnsConflict { first, second, name, vpc: endpoint.vpc.clone() };
+            let rule = format!(
+                "endpoints {first} and {} would both answer for `{name}` in {}; a VPC can have one endpoint per private DNS \
+                 name",
+                registered.endpoint, endpoint.vpc
+            );
             findings.refuse(Location::App(app.id.clone()), rule);
             return;
         }

@@ -8,13 +8,17 @@ use ipnet::{IpNet, Ipv6Net};
 use super::super::error::{Findings, Location, RuleError};
 use super::super::port_allocations::PortAllocations;
 use super::super::survey::{ServiceOwner, Survey, state_of};
-use crate::model::{EndpointState, InterfaceEndpoint, IpFamily, SubnetId, Vpc, VpcId, VpceId, VpceServiceId, Zone};
+use crate::model::{
+    Cloud, DnsRecordIpType, EndpointState, InterfaceEndpoint, IpFamily, SubnetId, Vpc, VpcId, VpceId, VpceServiceId,
+    Zone,
+};
 
 pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut Findings) {
     check_networks(survey, findings);
     for (id, vpc) in &survey.desired.vpcs {
         if id.cloud() != vpc.region.cloud() {
-            let rule = RuleError::NetworkInOtherCloud { region: vpc.region.clone(), network: id.cloud() };
+            let (region, own) = (&vpc.region, id.cloud().map_or("AWS", Cloud::label));
+            let rule = format!("{region} is a region of {}, and the network is {own}'s", region.provider());
             findings.refuse(Location::Vpc(id.clone()), rule);
         }
         check_subnets(id, vpc, findings);
@@ -92,8 +96,11 @@ fn check_networks(survey: &Survey<'_>, findings: &mut Findings) {
     let is_of_one_link =
         |net: &IpNet| OF_ONE_LINK.iter().map(|own| IpNet::V6(*own)).any(|own| own.contains(net) || net.contains(&own));
     for (net, owner) in nets.iter().filter(|(net, _)| is_of_one_link(net)) {
-        let (net, kind) = (*net, owner.words());
-        findings.refuse(owner.location(), RuleError::NetworkOfOneLink { kind, net });
+        let rule = format!(
+            "{} {net} is link-local or multicast, whose addresses identify no host; use one of 2000::/3 or fc00::/7",
+            owner.words()
+        );
+        findings.refuse(owner.location(), rule);
     }
     for ((outer, outers), (inner, inners)) in overlaps(nets) {
         // As in AWS, VPCs may overlap, but here not if both have endpoints, as clients of both could reach all of them.
@@ -185,7 +192,11 @@ fn check_endpoint<'a>(
     let suffix = endpoint.dns_suffix.as_bytes();
     let fits = suffix.len() == 8 && suffix.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     if id.cloud().is_none() && !fits {
-        findings.refuse(location.clone(), RuleError::DnsSuffix(endpoint.dns_suffix.clone()));
+        let rule = format!(
+            "`{}` is not valid in the endpoint's DNS names; write eight lower-case letters and digits, as `ypwbxwll`",
+            endpoint.dns_suffix
+        );
+        findings.refuse(location.clone(), rule);
     }
     for address in &endpoint.addresses {
         if let Some(by) = in_use.insert(address.ip, id) {
@@ -194,7 +205,9 @@ fn check_endpoint<'a>(
     }
     let cloud = id.cloud();
     if let Some(cloud) = cloud.filter(|_| endpoint.addresses.len() != 1) {
-        findings.refuse(location.clone(), RuleError::OneAddress { cloud, addresses: endpoint.addresses.len() });
+        let (product, count) = (cloud.product(), endpoint.addresses.len());
+        let rule = format!("a private endpoint of {product} has one address, and this one has {count}");
+        findings.refuse(location.clone(), rule);
     }
     if cloud.is_none() && endpoint.addresses.is_empty() && state_of(endpoint) == EndpointState::Failed {
         findings.note(
@@ -241,8 +254,12 @@ fn check_region(survey: &Survey<'_>, held: &PortAllocations, endpoint: &Interfac
         findings.refuse(at(), RuleError::UnsupportedRegion { vpc, service });
     }
     for address in endpoint.addresses.iter().filter(|address| !address.zone.has_cross_region_access()) {
-        let (zone, subnet) = (address.zone.clone(), address.subnet.clone());
-        findings.refuse(at(), RuleError::NoCrossRegionAccess { zone, subnet });
+        let (zone, subnet) = (&address.zone, &address.subnet);
+        let rule = format!(
+            "subnet {subnet} is in {zone} ({}), which has no cross-region access; choose a subnet in another zone",
+            zone.id()
+        );
+        findings.refuse(at(), rule);
     }
 }
 
@@ -255,15 +272,9 @@ fn check_addresses(location: &Location, vpc: &Vpc, endpoint: &InterfaceEndpoint,
             continue;
         };
         if subnet.zone != address.zone {
-            findings.refuse(
-                location.clone(),
-                RuleError::ZoneMismatch {
-                    ip: address.ip,
-                    subnet: address.subnet.clone(),
-                    zone: address.zone.clone(),
-                    actual: subnet.zone.clone(),
-                },
-            );
+            let (ip, zone, id, actual) = (address.ip, &address.zone, &address.subnet, &subnet.zone);
+            let rule = format!("address {ip} is said to be in {zone}, but subnet {id} is in {actual}");
+            findings.refuse(location.clone(), rule);
         }
         let (family, zone) = (IpFamily::of(address.ip), &subnet.zone);
         let others = IpFamily::ALL.into_iter().filter_map(|family| zones.get(&(zone, family)));
@@ -295,21 +306,35 @@ fn check_ip_types(
         findings.refuse(location.clone(), RuleError::UnsupportedIpAddressType { wanted, service, supported });
     }
     if !records.fits(wanted) {
-        findings.refuse(location.clone(), RuleError::DnsRecordIpType { records, wanted });
+        let fitting = DnsRecordIpType::ALL.iter().filter(|own| own.fits(wanted)).map(|own| own.label());
+        let rule = format!(
+            "DNS record IP type {} does not fit IP address type {}, with which it is {}",
+            records.label(),
+            wanted.label(),
+            fitting.collect::<Vec<_>>().join(", ")
+        );
+        findings.refuse(location.clone(), rule);
     }
     for interface in endpoint.interfaces() {
         let Some(subnet) = vpc.subnets.get(&interface.subnet) else { continue };
-        let id = || interface.subnet.clone();
+        let id = &interface.subnet;
         if !subnet.supports_endpoint(wanted) {
             let has = subnet.ip_address_type();
-            findings.refuse(location.clone(), RuleError::SubnetIpAddressType { subnet: id(), wanted, has });
+            findings.refuse(location.clone(), RuleError::SubnetIpAddressType { subnet: id.clone(), wanted, has });
             continue;
         }
         for family in IpFamily::ALL {
             let own = endpoint.addresses.iter().filter(|address| address.eni == interface.eni);
             let count = own.filter(|address| IpFamily::of(address.ip) == family).count();
             if count != usize::from(wanted.has(family)) {
-                findings.refuse(location.clone(), RuleError::AddressesOfFamily { subnet: id(), family, count, wanted });
+                let rule = format!(
+                    "an endpoint of IP address type {} has {} {} address in each subnet, and this one has {count} in subnet \
+                     {id}",
+                    wanted.label(),
+                    if wanted.has(family) { "one" } else { "no" },
+                    family.name()
+                );
+                findings.refuse(location.clone(), rule);
             }
         }
     }

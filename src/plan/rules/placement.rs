@@ -2,6 +2,7 @@
 //! Private Endpoint", considerations and limitations.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -12,7 +13,7 @@ use super::super::port_allocations::PortAllocations;
 use super::super::strings::ClusterHosts;
 use super::super::survey::{Survey, counts};
 use super::super::targets::{Addressable, is_optimized};
-use super::distinct;
+use super::{distinct, twice};
 use crate::model::{
     Attributes, Cloud, Cluster, ClusterKind, ClusterName, Desired, EndpointService, IpFamily, Label, Project,
     ProjectId, Region, Tier, VpceId,
@@ -39,18 +40,22 @@ pub(super) fn check(survey: &Survey<'_>, held: &PortAllocations, findings: &mut 
             match names.insert(cluster.name.host_label(), &cluster.name) {
                 None => {}
                 Some(first) if *first == cluster.name => {
-                    let rule = RuleError::Duplicate { what: "cluster", id: first.to_string() };
-                    findings.refuse(at.clone(), rule);
+                    findings.refuse(at.clone(), twice("cluster", first));
                 }
                 Some(first) => {
-                    let (first, second) = (first.clone(), cluster.name.clone());
-                    findings.refuse(at.clone(), RuleError::ClusterNamesClash { first, second });
+                    let second = &cluster.name;
+                    let rule =
+                        format!("clusters `{first}` and `{second}` would have the same host names; rename one of them");
+                    findings.refuse(at.clone(), rule);
                 }
             }
             let owner = labels.entry(&cluster.label).or_insert(&project.id);
             if **owner != project.id {
-                let (label, project) = (cluster.label.clone(), (*owner).clone());
-                findings.refuse(at.clone(), RuleError::LabelTaken { label, project });
+                let label = &cluster.label;
+                let rule = format!(
+                    "the label `{label}` belongs to project {owner}; labels make the projects' host names unique"
+                );
+                findings.refuse(at.clone(), rule);
             }
             places.check(cluster, &at, findings);
         }
@@ -121,12 +126,19 @@ fn check_services<'a>(survey: &Survey<'a>, held: &PortAllocations, project: &'a 
         }
         // AWS PrivateLink, *Share your services*: no cross-region access with a custom TCP idle time-out.
         if !service.remote_regions.is_empty() && idle_timeout != Attributes::default().idle_timeout {
-            findings.refuse(Location::Service(service.id.clone()), RuleError::CustomIdleTimeout(idle_timeout));
+            let rule = format!(
+                "cross-region access is not supported for a load balancer with an idle time-out of its own, here {} s; leave \
+                 it at AWS's 350 s, or take the supported remote regions away",
+                idle_timeout.as_secs()
+            );
+            findings.refuse(Location::Service(service.id.clone()), rule);
         }
         // AWS PrivateLink, *Share your services*, IPv6 support: the service's VPC and subnets have IPv6 networks.
         let has_ipv6 = service.cidrs.iter().any(|net| net.addr().is_ipv6());
         if service.ip_address_types.has(IpFamily::Ipv6) && !has_ipv6 {
-            findings.refuse(Location::Service(service.id.clone()), RuleError::NoIpv6Network);
+            let rule =
+                "it supports IPv6 and none of its networks is IPv6; add its VPC's to `cidrs`, as `2001:db8:1::/56`";
+            findings.refuse(Location::Service(service.id.clone()), rule.to_owned());
         }
         let most = Cloud::maximum_target_limit(service.region.cloud());
         if service.target_limit > most {
@@ -149,9 +161,13 @@ fn check_google_regions<'a>(survey: &Survey<'a>, project: &'a Project, findings:
     let google = survey.services_of(project).filter(|service| service.region.cloud() == Some(Cloud::Gcp));
     let counts = google.map(|service| survey.targets.get(&service.id).map_or(0, Vec::len));
     let counts: Vec<usize> = counts.filter(|count| *count > 0).collect();
-    let all = counts.iter().sum();
+    let all: usize = counts.iter().sum();
     if counts.len() > 1 && all > GOOGLE_REGIONS_LIMIT {
-        findings.refuse(Location::Project(project.id.clone()), RuleError::GoogleRegions(all));
+        let rule = format!(
+            "{all} addressable targets over several Google Cloud regions are more than the limit of \
+             {GOOGLE_REGIONS_LIMIT}; use additional projects"
+        );
+        findings.refuse(Location::Project(project.id.clone()), rule);
     }
 }
 
@@ -183,7 +199,11 @@ fn check_proxy_sources(survey: &Survey<'_>, service: &EndpointService, findings:
             clusters().flat_map(Cluster::addresses).filter_map(|address| address.at(&survey.desired.resolved));
         let target = || addresses.map(|address| address.ip()).find(|ip| source.contains(ip));
         if let Some(other) = network.copied().or_else(|| target().map(IpNet::from)) {
-            findings.refuse(at(), RuleError::ProxySourceOnServiceSide { network: *source, other });
+            let rule = format!(
+                "`proxy_protocol_sources` holds `{source}`, which overlaps `{other}` of the service's side; a target could \
+                 then pass for a client of the VPC. Name the load balancer's own addresses alone"
+            );
+            findings.refuse(at(), rule);
         }
     }
 }
@@ -193,7 +213,11 @@ fn check_own_addresses(survey: &Survey<'_>, findings: &mut Findings) {
     for (id, provider) in &survey.providers {
         let held = |own: &&SocketAddr| provider.cidrs().contains(own.ip());
         if let Some(address) = survey.desired.own_addresses.iter().find(held) {
-            findings.refuse(Location::Service((*id).clone()), RuleError::GatewayOnServiceSide(*address));
+            let rule = format!(
+                "its networks hold {address}, where the gateway itself answers, and clients on the service's side are \
+                 refused; put the targets, or the gateway's own address, elsewhere"
+            );
+            findings.refuse(Location::Service((*id).clone()), rule);
         }
     }
 }
@@ -247,7 +271,7 @@ fn check_one_way(survey: &Survey<'_>, service: &EndpointService, targets: &[Addr
 
 fn check_cluster(survey: &Survey<'_>, project: &Project, cluster: &Cluster, at: &Location, findings: &mut Findings) {
     if cluster.nodes.is_empty() {
-        findings.refuse(at.clone(), RuleError::NoNodes);
+        findings.refuse(at.clone(), "the cluster has no nodes; give it one at least".to_owned());
     }
     let optimized = is_optimized(project, cluster);
     let connectors = cluster.bi_connectors.iter().map(|connector| connector.name.as_str());
@@ -309,8 +333,7 @@ impl<'a> UsedAddresses<'a> {
     fn check_apps(&self, desired: &Desired, findings: &mut Findings) {
         for app in &desired.apps {
             if let Some(endpoint) = self.endpoints.get(&app.public_address.ip()) {
-                let (what, by) = (app.id.to_string(), format!("endpoint {endpoint}"));
-                let rule = RuleError::PublicAddressTaken { what, address: app.public_address, by };
+                let rule = public_address_taken(&app.id, app.public_address, &format!("endpoint {endpoint}"));
                 findings.refuse(Location::App(app.id.clone()), rule);
             }
         }
@@ -326,17 +349,28 @@ impl<'a> UsedAddresses<'a> {
                 None => format!("{}/{name}", cluster.name),
             };
             if is_unusable(address) {
-                findings.refuse(at.clone(), RuleError::NoAddress { what: target(), address });
+                findings.refuse(at.clone(), no_address(&target(), address));
             } else if self.endpoints.contains_key(&address.ip())
                 || self.wanted.contains(&address)
                 || self.survey.own_address_at(address).is_some()
             {
-                findings.refuse(at.clone(), RuleError::TargetIsGateway { target: target(), address });
+                let target = target();
+                let rule =
+                    format!("`{target}` is at {address}, where the gateway itself listens; flows would go round");
+                findings.refuse(at.clone(), rule);
             } else if given.host().is_some() && self.survey.is_consumer_side(address.ip()) {
-                findings.refuse(at.clone(), RuleError::NameLeadsToClients { target: target(), address });
+                let rule = format!(
+                    "`{}` is at {address}, which is in a consumer's network; host names may lead to servers only. Change \
+                     what the name leads to, or write the server's `address`",
+                    target()
+                );
+                findings.refuse(at.clone(), rule);
             } else if let Some((other_cluster, process)) = self.targets.get(&address) {
-                let other = format!("{other_cluster}/{process}");
-                findings.refuse(at.clone(), RuleError::TargetAddressTaken { target: target(), address, other });
+                let rule = format!(
+                    "`{}` is at {address}, and so is `{other_cluster}/{process}`; two targets cannot be at one address",
+                    target()
+                );
+                findings.refuse(at.clone(), rule);
             } else {
                 self.targets.insert(address, (&cluster.name, name));
             }
@@ -345,18 +379,25 @@ impl<'a> UsedAddresses<'a> {
             let Some(address) = node.public_address else { continue };
             let what = format!("{}/{}", cluster.name, node.name);
             if is_unusable(address) {
-                findings.refuse(at.clone(), RuleError::NoAddress { what, address });
+                findings.refuse(at.clone(), no_address(&what, address));
             } else if let Some(endpoint) = self.endpoints.get(&address.ip()) {
-                let by = format!("endpoint {endpoint}");
-                findings.refuse(at.clone(), RuleError::PublicAddressTaken { what, address, by });
+                findings.refuse(at.clone(), public_address_taken(&what, address, &format!("endpoint {endpoint}")));
             } else if let Some(by) = self.public.get(&address) {
-                let by = by.clone();
-                findings.refuse(at.clone(), RuleError::PublicAddressTaken { what, address, by });
+                findings.refuse(at.clone(), public_address_taken(&what, address, by));
             } else {
                 self.public.insert(address, format!("`{what}`"));
             }
         }
     }
+}
+
+/// The message for an address that cannot be used for connecting or binding.
+fn no_address(what: &str, address: SocketAddr) -> String {
+    format!("`{what}` is at {address}; write an address and a port of which neither is zero")
+}
+
+fn public_address_taken(what: impl Display, address: SocketAddr, by: &str) -> String {
+    format!("the public address {address} of `{what}` is taken by {by}")
 }
 
 /// Whether the address can't be used for connecting or binding.

@@ -24,7 +24,8 @@ pub(super) fn check(survey: &Survey<'_>, findings: &mut Findings) {
                 Some(_) => {}
             }
             if !associated.insert((&zone.name, id)) {
-                findings.refuse(at.clone(), RuleError::ConflictingDomain(id.clone()));
+                let rule = format!("ConflictingDomainExists: another zone of this name is associated with {id}");
+                findings.refuse(at.clone(), rule);
             }
         }
         check_records(survey, zone, &at, findings);
@@ -37,11 +38,11 @@ fn check_records(survey: &Survey<'_>, zone: &PrivateZone, at: &Location, finding
         let name = owner(record);
         *records.entry(name).or_default() += 1;
         if !name.is_within(&zone.name) {
-            findings.refuse(at.clone(), RuleError::RecordOutsideZone(name.clone()));
+            findings.refuse(at.clone(), format!("record `{name}` is outside the zone"));
         }
         match record {
             ZoneRecord::Address { ips, .. } if ips.is_empty() => {
-                findings.refuse(at.clone(), RuleError::EmptyRecord(name.clone()));
+                findings.refuse(at.clone(), format!("record `{name}` has no address; give it one at least"));
             }
             ZoneRecord::Alias { endpoint, .. } if !survey.desired.endpoints.contains_key(endpoint) => {
                 let rule = RuleError::Unknown { what: "interface endpoint", id: endpoint.to_string() };
@@ -54,7 +55,10 @@ fn check_records(survey: &Survey<'_>, zone: &PrivateZone, at: &Location, finding
         let name = owner(record);
         let alone = records.get(name) == Some(&1) && *name != zone.name;
         if matches!(record, ZoneRecord::Cname { .. }) && !alone {
-            findings.refuse(at.clone(), RuleError::CnameNotAlone(name.clone()));
+            let rule = format!(
+                "record `{name}` cannot be a CNAME: it is the zone's own name, or has other records; use an alias"
+            );
+            findings.refuse(at.clone(), rule);
         }
     }
 }

@@ -132,5 +132,5 @@ fn host(app: &App, kind: AppEndpointKind) -> Result<DnsName, String> {
         AppEndpointKind::General => format!("{}.aws.services.cloud.mongodb.com", app.region),
         AppEndpointKind::Sync => format!("ws.{}.aws.services.cloud.mongodb.com", app.region),
     };
-    name.parse().map_err(|error: crate::model::ParseDnsNameError| error.to_string())
+    name.parse().map_err(|error: crate::model::ParseTextError| error.to_string())
 }
