@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use rustix::process::getppid;
 
 use super::record::DEFAULT_NAME;
 use super::{Host, LabError, Process, actions};
@@ -70,6 +71,9 @@ pub struct Up {
     /// over TLS by the lab CA, which commands in the lab trust. In a config: `admin.names`.
     #[arg(long)]
     vendor_names: bool,
+    /// Remove the lab again if the process that asked for it has ended meanwhile.
+    #[arg(long, hide = true)]
+    for_parent: bool,
 }
 
 /// `plgw lab shell`.
@@ -201,8 +205,12 @@ impl LabCommand {
     pub fn run(self) -> Result<ExitCode, LabError> {
         match self {
             Self::Up(up) => {
-                let up = actions::up(&up.which.name, up.config.as_deref(), up.clouds, up.stand_ins, up.vendor_names);
-                up.map(|()| ExitCode::SUCCESS)
+                let (name, parent) = (&up.which.name, getppid());
+                actions::up(name, up.config.as_deref(), up.clouds, up.stand_ins, up.vendor_names)?;
+                if up.for_parent && getppid() != parent {
+                    actions::down(name)?;
+                }
+                Ok(ExitCode::SUCCESS)
             }
             Self::Shell(shell) => actions::shell(&shell.which.name, shell.at),
             Self::Run(Run { config: Some(config), stand_ins, vendor_names, at, command, .. }) => {
