@@ -22,6 +22,7 @@ mod sessions;
 mod signature;
 mod stand_ins;
 mod text;
+mod unique_keys;
 mod v1;
 
 use std::collections::BTreeMap;
