@@ -4,10 +4,11 @@ mod horizons;
 mod page;
 pub(super) mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use self::view::PlanView;
+use super::planned::PlannedConfig;
 use super::table::{Terminal, print};
 use super::{Failure, Output, json, planned};
 
@@ -50,10 +51,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let view = PlanView::new(&args.config, &planned);
     match args.output {
-        Output::Json => print(&json(&view)?)?,
-        Output::Table => print(&page::render(&view, &planned.state, Terminal::of_stdout()))?,
+        Output::Json => print(&json(&PlanView::new(&args.config, &planned))?)?,
+        Output::Table => print(&page(&args.config, &planned, Terminal::of_stdout()))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The plan for people.
+pub(super) fn page(config: &Path, planned: &PlannedConfig, terminal: Terminal) -> String {
+    page::render(&PlanView::new(config, planned), &planned.state, terminal)
 }

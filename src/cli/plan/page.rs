@@ -4,7 +4,7 @@ use super::view::{PlanView, PlannedListener, RecordView};
 use crate::cli::check::counted;
 use crate::cli::connection_strings;
 use crate::cli::planned::StateSource;
-use crate::cli::table::{Table, Terminal};
+use crate::cli::table::{Table, Terminal, wrapped};
 
 pub(super) fn render(view: &PlanView, state: &StateSource, terminal: Terminal) -> String {
     let mut text = String::new();
@@ -20,10 +20,9 @@ pub(super) fn render(view: &PlanView, state: &StateSource, terminal: Terminal) -
     section("Connection strings".to_owned(), connection_strings::as_text(&view.connection_strings, terminal));
     section(counted(view.dns_records.len(), "DNS record"), records(&view.dns_records, terminal));
     section("The gateway's own addresses".to_owned(), services(view, terminal));
-    section(counted(view.notices.len(), "notice"), view.notices.iter().map(|notice| format!("  {notice}\n")).collect());
-    text.push_str(&terminal.dim(&format!("{}: {state}", view.config)));
-    text.push('\n');
-    text
+    let notices = view.notices.iter().map(|notice| wrapped("  ", notice, 4, terminal)).collect();
+    section(counted(view.notices.len(), "notice"), notices);
+    text + &wrapped("", &terminal.dim(&format!("{}: {state}", view.config)), 2, terminal)
 }
 
 fn targets(view: &PlanView, terminal: Terminal) -> String {

@@ -32,7 +32,7 @@ pub(super) fn fault(section: &Section<'_>, names: &mut HashSet<String>) -> Optio
     }
     let fault = Fault { name: name.value, kind: kind?, scope, share, seed, after, lasts };
     match check_fault(&fault) {
-        Ok(()) => Some(Located { value: fault, spot: section.spot.clone() }),
+        Ok(()) => Some(Located { value: fault, location: section.location.clone() }),
         Err(problem) => {
             section.report("type", problem);
             None
@@ -153,7 +153,7 @@ pub(super) fn by_name(
         ("endpoint", desired.endpoints.keys().map(ToString::to_string).collect()),
         ("zone", zones.collect()),
     ];
-    for Located { value: Fault { scope, .. }, spot } in &faults {
+    for Located { value: Fault { scope, .. }, location } in &faults {
         let FaultScope { service, target, member, endpoint, zone } = scope;
         let named = [
             service.as_ref().map(ToString::to_string),
@@ -164,7 +164,7 @@ pub(super) fn by_name(
         ];
         for ((key, known), name) in known.iter().zip(named) {
             if let Some(name) = name.filter(|name| !known.contains(name)) {
-                problems.note(spot, &format!("has no effect, as this config has no {key} `{name}`"));
+                problems.note(location, &format!("has no effect, as this config has no {key} `{name}`"));
             }
         }
     }
