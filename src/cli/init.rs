@@ -140,7 +140,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 /// What is wrong with what was asked for. Without lines: nothing was printed that has them.
 fn refusal(problems: &[impl Display]) -> Failure {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    Failure::new(Kind::Failed, format!("no config is printed: {}", problems.join("; ")))
+    Failure::new(FailureKind::Failed, format!("no config is printed: {}", problems.join("; ")))
 }
 
 impl Args {

@@ -95,7 +95,9 @@ fn every_other_table_fits_into_80_columns() {
     });
     let claim =
         json!({ "zone": ZONE, "gateway": gateway["id"], "standbys": [gateway["id"], gateway["id"]], "fenced": true });
-    at_80(|terminal| gateways::table(&json!({ "shared": true, "gateways": [gateway, gateway], "claims": [claim] }), terminal));
+    at_80(|terminal| {
+        gateways::table(&json!({ "shared": true, "gateways": [gateway, gateway], "claims": [claim] }), terminal)
+    });
     let modules =
         json!({ "levels": "warn,data=debug", "format": "text", "dropped": 0, "modules": { "appservices": "error" } });
     at_80(|terminal| log_level::table(&modules, terminal));
