@@ -323,11 +323,11 @@ pub fn check_fault(fault: &Fault) -> Result<(), String> {
         return Err("its name must have 1 to 64 printable characters".to_owned());
     }
     match kind {
-        FaultKind::ZoneOutage {} if scope.zone.is_none() => Err(format!("`{label}` needs a zone in its scope")),
+        FaultKind::ZoneOutage {} if scope.zone.is_none() => Err(format!("`{label}` needs a zone")),
         FaultKind::ZoneOutage {} if scope.target.is_some() || scope.member.is_some() => {
-            Err(format!("`{label}` is of a whole zone: leave `target` and `member` out of its scope"))
+            Err(format!("`{label}` is of a whole zone: leave `target` and `member` out"))
         }
-        FaultKind::PortMove { .. } if scope.target.is_none() => Err(format!("`{label}` needs a target in its scope")),
+        FaultKind::PortMove { .. } if scope.target.is_none() => Err(format!("`{label}` needs a target")),
         FaultKind::PortMove { every: Some(every) } if every.is_zero() => {
             Err("the time between two moves must not be 0".to_owned())
         }

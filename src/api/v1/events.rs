@@ -17,7 +17,7 @@ use crate::model::HumanDuration;
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) fn operations() -> Vec<Operation> {
-    let summary = "What happened lately: after `since`, or without it the last `limit` events; waits for one up to `wait`, as `20s`";
+    let summary = "Recent events: after `since`, or without it the last `limit` ones; waits up to `wait`, as `20s`, for the next one";
     let list = Operation::new(Method::GET, "/v1/events", "listEvents", summary, list);
     vec![list.query(&["since", "limit", "wait"])]
 }
