@@ -78,7 +78,7 @@ async fn a_change_of_more_keys_than_a_transaction_takes_is_refused_with_advice_a
         "{}",
         cleared.text()
     );
-    assert!(said(&cleared, "message").contains("make it in smaller steps; nothing was changed"), "{}", cleared.text());
+    assert!(said(&cleared, "message").contains("split it; nothing was changed"), "{}", cleared.text());
     let left = gateway.ask("GET", "/v1/faults", "").await.json();
     assert_eq!(left["faults"].as_array().map(Vec::len), Some(FAULTS));
     assert_eq!(gateway.ask("DELETE", "/v1/faults/fault-0", "").await.status, 204);

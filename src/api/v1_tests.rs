@@ -381,7 +381,7 @@ async fn events_are_read_page_by_page_and_waited_for() {
     found("registration", &json!("Cluster0/shard-00-01"), "shard-00-01 of Cluster0/shard-00-01 deregistered");
     found("zone", &json!("us-east-1a"), "traffic is shifted away from us-east-1a for 600 s");
     found("zone", &json!("us-east-1a"), "left DNS: traffic is shifted away");
-    found("reload", &Value::Null, "the config was read again");
+    found("reload", &Value::Null, "the config was reloaded");
     let numbers: Vec<_> = all.iter().map(|event| event["seq"].as_u64().unwrap()).collect();
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
 
