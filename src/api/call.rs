@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_ignored::Path;
 
+use super::unique_keys::UniqueKeys;
 pub(super) use crate::http::Reply;
 
 /// A request with its body.
@@ -48,13 +49,15 @@ impl Call {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Parses the body as JSON; an empty one is `{}`.
+    /// Parses the body as JSON; an empty one is `{}`. An object with a duplicate key is refused.
     ///
     /// # Errors
     ///
     /// The parse error.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, String> {
-        serde_json::from_slice(self.bytes()).map_err(|error| format!("the body is not what is expected: {error}"))
+        serde_json::from_slice::<UniqueKeys>(self.bytes())
+            .and_then(|UniqueKeys| serde_json::from_slice(self.bytes()))
+            .map_err(|error| format!("the body is not what is expected: {error}"))
     }
 
     /// Parses the body as JSON, an empty one as `{}`; also returns the paths (`endpoints[0].name`) of fields that `T`

@@ -21,6 +21,7 @@ mod serve;
 mod sessions;
 mod signature;
 mod text;
+mod unique_keys;
 mod v1;
 
 use std::collections::BTreeMap;

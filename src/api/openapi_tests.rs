@@ -341,10 +341,10 @@ async fn operator(walk: &mut Walk) {
     walk.call("POST", "/v1/standins/{cluster}/{member}/stop", &target, none.clone()).await;
     walk.call("POST", "/v1/standins/{cluster}/{member}/start", &target, none.clone()).await;
     walk.call("POST", "/v1/standins/{cluster}/step-down", &target[..1], none.clone()).await;
-    let slow = json!({ "name": "slow", "kind": { "type": "latency", "delay": "1ms" }, "for": "1h" });
+    let slow = json!({ "name": "slow", "type": "latency", "delay": "1ms", "for": "1h" });
     walk.call("POST", "/v1/faults", &[], slow).await;
     walk.call("GET", "/v1/faults", &[], none.clone()).await;
-    walk.call("PUT", "/v1/faults/{faultName}", &["slow"], json!({ "kind": { "type": "refuse" } })).await;
+    walk.call("PUT", "/v1/faults/{faultName}", &["slow"], json!({ "type": "refuse" })).await;
     walk.call("GET", "/v1/faults/{faultName}", &["slow"], none.clone()).await;
     walk.call("DELETE", "/v1/faults/{faultName}", &["slow"], none.clone()).await;
     walk.call("DELETE", "/v1/faults", &[], none.clone()).await;

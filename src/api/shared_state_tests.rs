@@ -67,7 +67,7 @@ async fn a_change_of_more_keys_than_a_transaction_takes_is_refused_with_advice_a
     const FAULTS: usize = 121;
     let gateway = Gateway::sharing(Arc::new(FailingStore::new())).await;
     for n in 0..FAULTS {
-        let fault = json!({ "name": format!("fault-{n}"), "kind": { "type": "refuse" }, "share": 0 });
+        let fault = json!({ "name": format!("fault-{n}"), "type": "refuse", "share": 0 });
         let set = gateway.ask("POST", "/v1/faults", &fault.to_string()).await;
         assert!(set.status.is_success(), "{}", set.text());
     }

@@ -33,23 +33,20 @@ async fn faults_are_added_listed_replaced_and_removed() {
     let gateway = Gateway::start().await;
     assert_eq!(get(&gateway, "/v1/faults").await, json!({ "faults": [] }));
     let slow = json!({
-        "name": "slow", "kind": { "type": "latency", "delay": "100ms", "jitter": "20ms" }, "share": 0.25, "seed": 7,
-        "scope": { "target": "Cluster0/shard-00-00" }, "for": "1h",
+        "name": "slow", "type": "latency", "delay": "100ms", "jitter": "20ms", "share": 0.25, "seed": 7,
+        "target": "Cluster0/shard-00-00", "for": "1h",
     });
     let (status, added) = send(&gateway, "POST", "/v1/faults", slow.clone()).await;
     assert_eq!(status, 201, "{added}");
-    assert_eq!(
-        (&added["kind"]["type"], &added["share"], &added["flows"]),
-        (&json!("latency"), &json!(0.25), &json!(3))
-    );
+    assert_eq!((&added["type"], &added["share"], &added["flows"]), (&json!("latency"), &json!(0.25), &json!(3)));
     assert_eq!((&added["origin"], &added["state"]), (&json!("command"), &json!("active")));
     assert!(added["ends_at"].as_str() > added["begins_at"].as_str(), "{added}");
 
     let (status, taken) = send(&gateway, "POST", "/v1/faults", slow.clone()).await;
     assert_eq!((status, &taken["code"]), (409, &json!("exists")));
-    let (status, other) = send(&gateway, "PUT", "/v1/faults/slow", json!({ "kind": { "type": "refuse" } })).await;
-    assert_eq!((status, &other["kind"]), (200, &json!({ "type": "refuse" })));
-    let (_, named) = send(&gateway, "POST", "/v1/faults", json!({ "kind": { "type": "refuse" }, "after": "1h" })).await;
+    let (status, other) = send(&gateway, "PUT", "/v1/faults/slow", json!({ "type": "refuse" })).await;
+    assert_eq!((status, &other["type"], other.get("delay"), other.get("target")), (200, &json!("refuse"), None, None));
+    let (_, named) = send(&gateway, "POST", "/v1/faults", json!({ "type": "refuse", "after": "1h" })).await;
     assert_eq!((&named["name"], &named["state"]), (&json!("refuse-1"), &json!("waiting")));
     assert_eq!(names(&get(&gateway, "/v1/faults").await), ["refuse-1", "slow"]);
     assert_eq!(get(&gateway, "/v1/faults/slow").await["name"], "slow");
@@ -66,17 +63,23 @@ async fn faults_are_added_listed_replaced_and_removed() {
 #[tokio::test]
 async fn keys_of_earlier_versions_are_read_and_the_answer_names_their_replacement() {
     let gateway = Gateway::start().await;
-    let former = json!({ "kind": { "type": "latency", "delay_ms": 100 }, "lasts_ms": 3_600_000 });
+    let former = json!({ "kind": { "type": "latency", "delay_ms": 100 }, "scope": { "zone": "us-east-1a" }, "lasts_ms": 3_600_000 });
     let (status, added) = send(&gateway, "POST", "/v1/faults", former).await;
-    assert_eq!((status, &added["kind"]["delay"], &added["for"]), (201, &json!("100ms"), &json!("1h")), "{added}");
+    assert_eq!(
+        (status, &added["delay"], &added["for"], &added["zone"]),
+        (201, &json!("100ms"), &json!("1h"), &json!("us-east-1a")),
+        "{added}"
+    );
     let notices = [
+        "kind: the key of an earlier version; write what is in it beside `name`, without `kind`",
+        "scope: the key of an earlier version; write what is in it beside `name`, without `scope`",
         "lasts_ms: the key of an earlier version; write `\"for\": \"1h\"`",
-        "kind.delay_ms: the key of an earlier version; write `\"delay\": \"100ms\"`",
+        "delay_ms: the key of an earlier version; write `\"delay\": \"100ms\"`",
     ];
     assert_eq!(added["notices"], json!(notices));
-    let now = json!({ "kind": { "type": "latency", "delay": "100ms" }, "for": "1h" });
+    let now = json!({ "type": "latency", "delay": "100ms", "zone": "us-east-1a", "for": "1h" });
     let (status, set) = send(&gateway, "PUT", "/v1/faults/latency-1", now).await;
-    assert_eq!((status, set.get("notices"), &set["kind"]), (200, None, &added["kind"]), "{set}");
+    assert_eq!((status, set.get("notices"), &set["delay"]), (200, None, &added["delay"]), "{set}");
     let (status, shifted) =
         send(&gateway, "POST", "/v1/zones/us-east-1a/shift", json!({ "expires_in_seconds": 600 })).await;
     let notice = "expires_in_seconds: the key of an earlier version; write `\"for\": \"10m\"`";
@@ -95,36 +98,52 @@ async fn keys_of_earlier_versions_are_read_and_the_answer_names_their_replacemen
 }
 
 #[tokio::test]
+async fn a_key_given_twice_is_refused_in_every_body() {
+    let gateway = Gateway::start().await;
+    let with_body = super::v1::OPERATIONS.iter().filter(|operation| operation.body.is_some());
+    for operation in with_body {
+        let path = operation.path.replace("{zone}", "us-east-1a").replace(['{', '}'], "");
+        for body in [r#"{"for":"1s","for":"2s"}"#, r#"{"type":"refuse","kind":{"type":"refuse","type":"black-hole"}}"#]
+        {
+            let answer = gateway.ask(operation.method.as_str(), &path, body).await;
+            let message = answer.json()["message"].as_str().unwrap_or_default().to_owned();
+            assert_eq!(
+                (answer.status.as_u16(), &answer.json()["code"]),
+                (400, &json!("bad_request")),
+                "{path}: {message}"
+            );
+            assert!(message.contains("is given twice; write it once"), "{} {path}: {message}", operation.method);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_fault_without_content_or_effect_is_refused() {
     let gateway = Gateway::start().await;
     for (body, code, part) in [
-        (json!({ "kind": { "type": "reset" } }), "bad_fault", "needs a number of bytes or a time"),
-        (json!({ "kind": { "type": "zone-outage" } }), "bad_fault", "needs a zone"),
+        (json!({ "type": "reset" }), "bad_fault", "needs a number of bytes or a time"),
+        (json!({ "type": "zone-outage" }), "bad_fault", "needs a zone"),
         (
-            json!({ "kind": { "type": "zone-outage" }, "scope": { "zone": "us-east-1a", "target": "Cluster0/shard-00-00" } }),
+            json!({ "type": "zone-outage", "zone": "us-east-1a", "target": "Cluster0/shard-00-00" }),
             "bad_fault",
             "leave `target` and `member` out",
         ),
         (
-            json!({ "kind": { "type": "zone-outage" }, "scope": { "zone": "us-east-1a", "member": "shard-00-00" } }),
+            json!({ "type": "zone-outage", "zone": "us-east-1a", "member": "shard-00-00" }),
             "bad_fault",
             "leave `target` and `member` out",
         ),
-        (json!({ "kind": { "type": "slow-close", "delay": "soon" } }), "bad_request", "`soon` is not a duration"),
-        (json!({ "kind": { "type": "refuse" }, "share": 1.5 }), "bad_request", "1.5 is no share"),
-        (json!({ "kind": { "type": "refuse" }, "sead": 1 }), "bad_request", "unknown field `sead`"),
-        (json!({ "kind": { "type": "refuse" }, "name": "a\nb" }), "bad_fault", "printable"),
+        (json!({ "type": "slow-close", "delay": "soon" }), "bad_request", "`soon` is not a duration"),
+        (json!({ "type": "refuse", "share": 1.5 }), "bad_request", "1.5 is no share"),
+        (json!({ "type": "refuse", "sead": 1 }), "bad_request", "unknown field `sead`"),
+        (json!({ "type": "refuse", "name": "a\nb" }), "bad_fault", "printable"),
         (json!([]), "bad_request", "the body is not what is expected"),
         (
-            json!({ "kind": { "type": "refuse" }, "scope": { "target": "Cluster0/none" } }),
+            json!({ "type": "refuse", "target": "Cluster0/none" }),
             "bad_fault",
             "there is no target `Cluster0/none`; there is: Cluster0/shard-00-00",
         ),
-        (
-            json!({ "kind": { "type": "refuse" }, "scope": { "zone": "us-west-2a" } }),
-            "bad_fault",
-            "there is no zone `us-west-2a`",
-        ),
+        (json!({ "type": "refuse", "zone": "us-west-2a" }), "bad_fault", "there is no zone `us-west-2a`"),
     ] {
         let (status, refused) = send(&gateway, "POST", "/v1/faults", body.clone()).await;
         assert_eq!((status, &refused["code"]), (400, &json!(code)), "{body}: {refused}");
@@ -139,7 +158,7 @@ async fn a_zone_that_only_app_services_endpoints_have_can_be_lost() {
     let text = include_str!("../../config/scenarios/app-services.toml");
     let config = crate::config::parse(text, "app-services.toml").unwrap_or_else(|errors| panic!("{errors}"));
     let gateway = Gateway::start_with(config.desired).await;
-    let outage = |zone| json!({ "kind": { "type": "zone-outage" }, "scope": { "zone": zone } });
+    let outage = |zone| json!({ "type": "zone-outage", "zone": zone });
     let (status, added) = send(&gateway, "POST", "/v1/faults", outage("us-east-1a")).await;
     assert_eq!(status, 201, "{added}");
     let (status, refused) = send(&gateway, "POST", "/v1/faults", outage("us-east-1b")).await;
@@ -239,8 +258,8 @@ async fn operators_settings_outlive_the_process_and_their_times_continue() {
     let store = Arc::new(MemoryStore::new());
     let gateway = Gateway::start_on(store.clone()).await;
     for body in [
-        json!({ "name": "slow/ä", "kind": { "type": "latency", "delay": "1ms" }, "after": "1h" }),
-        json!({ "name": "brief", "kind": { "type": "refuse" }, "for": "1ms" }),
+        json!({ "name": "slow/ä", "type": "latency", "delay": "1ms", "after": "1h" }),
+        json!({ "name": "brief", "type": "refuse", "for": "1ms" }),
     ] {
         assert_eq!(send(&gateway, "POST", "/v1/faults", body).await.0, 201);
     }
@@ -270,7 +289,7 @@ async fn a_change_that_is_not_saved_is_refused_and_nothing_of_it_is_in_force() {
     let store = Arc::new(FailingStore::new());
     let gateway = Gateway::start_on(store.clone()).await;
     let before = gateway.control.snapshot().generation;
-    let fault = json!({ "name": "slow", "kind": { "type": "latency", "delay": "1ms" } });
+    let fault = json!({ "name": "slow", "type": "latency", "delay": "1ms" });
 
     store.fail(InjectedFailure::Refused);
     let (status, refused) = send(&gateway, "POST", "/v1/faults", fault.clone()).await;
@@ -319,7 +338,7 @@ async fn a_hundred_parallel_writers_lose_nothing() {
     for n in 0..100 {
         let gateway = Arc::clone(&gateway);
         writers.spawn(async move {
-            let fault = json!({ "name": format!("fault-{n:03}"), "kind": { "type": "refuse" }, "share": 0.0 });
+            let fault = json!({ "name": format!("fault-{n:03}"), "type": "refuse", "share": 0.0 });
             let (status, answer) = send(&gateway, "POST", "/v1/faults", fault).await;
             assert_eq!(status, 201, "{answer}");
         });
@@ -337,7 +356,7 @@ async fn events_are_read_page_by_page_and_waited_for() {
     let before = get(&gateway, "/v1/events?limit=1000").await["next"].as_u64().expect("a number");
     let (status, _) = send(&gateway, "POST", "/v1/targets/Cluster0/shard-00-00/move", json!({ "port": 2000 })).await;
     assert_eq!(status, 200);
-    let fault = json!({ "name": "slow", "kind": { "type": "refuse" } });
+    let fault = json!({ "name": "slow", "type": "refuse" });
     assert_eq!(send(&gateway, "POST", "/v1/faults", fault).await.0, 201);
     assert_eq!(send(&gateway, "DELETE", "/v1/faults/slow", Value::Null).await.0, 204);
     let (status, _) = send(&gateway, "POST", "/v1/targets/Cluster0/shard-00-01/deregister", Value::Null).await;
@@ -372,12 +391,16 @@ async fn events_are_read_page_by_page_and_waited_for() {
     assert_eq!(rest["events"].as_array().map(Vec::len), Some(all.len() - 2));
     assert_eq!(rest["missed"], false);
 
-    let path = format!("/v1/events?since={}&wait=30", rest["next"]);
+    let path = format!("/v1/events?since={}&wait=30s", rest["next"]);
     let (next, _) = tokio::join!(get(&gateway, &path), async {
         send(&gateway, "DELETE", &format!("/v1/zones/us-east-1a/shift?service={SERVICE}"), Value::Null).await
     });
     assert_eq!(next["events"][0]["subject"], "us-east-1a");
-    for query in ["since=-1", "limit=1001", "wait=31", "limit=many"] {
+    let former = get(&gateway, "/v1/events?since=0&wait=30").await;
+    assert_eq!(former["notices"], json!(["wait: the form of an earlier version; write `wait=30s`"]));
+    assert_eq!(rest.get("notices"), None);
+    let refused = ["since=-1", "limit=1001", "wait=31", "wait=31s", "wait=soon", "limit=many", "since=0&since=1"];
+    for query in refused {
         let answer = gateway.ask("GET", &format!("/v1/events?{query}"), "").await;
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (400, &json!("bad_request")), "{query}");
     }
@@ -388,7 +411,7 @@ async fn status_lists_problems_first() {
     let gateway = Gateway::start().await;
     let status = get(&gateway, "/v1/status").await;
     assert_eq!((&status["ok"], &status["problems"]), (&json!(true), &json!([])));
-    let fault = json!({ "name": "slow", "kind": { "type": "refuse" }, "scope": { "zone": "us-east-1b" } });
+    let fault = json!({ "name": "slow", "type": "refuse", "zone": "us-east-1b" });
     assert_eq!(send(&gateway, "POST", "/v1/faults", fault).await.0, 201);
     let limit = json!({ "service": SERVICE, "targets_per_region": 5 });
     assert_eq!(send(&gateway, "PUT", "/v1/limits", limit).await.0, 200);
@@ -420,7 +443,7 @@ async fn a_state_store_that_fails_is_a_problem_until_it_takes_a_change() {
     let store = Arc::new(FailingStore::new());
     let gateway = Gateway::start_on(store.clone()).await;
     store.fail(InjectedFailure::Refused);
-    let fault = json!({ "name": "slow", "kind": { "type": "refuse" } });
+    let fault = json!({ "name": "slow", "type": "refuse" });
     assert_eq!(send(&gateway, "POST", "/v1/faults", fault.clone()).await.0, 503);
     let status = get(&gateway, "/v1/status").await;
     assert_eq!((&status["ok"], &status["problems"][0]["kind"]), (&json!(false), &json!("state_store")), "{status}");

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::planned::{self, PlannedConfig};
-use super::table::{Terminal, print};
+use super::table::{Terminal, print, wrapped};
 use super::{Failure, FailureKind, Output, json};
 
 /// Report every mistake of config files at once
@@ -128,7 +128,7 @@ fn line(checked: &Checked, terminal: Terminal) -> String {
     let counts: Vec<String> = counts.iter().map(|(count, what)| counted(*count, what)).collect();
     let mut text = format!("{}: {}: {}\n", checked.file, terminal.green("ok"), counts.join(", "));
     for notice in &checked.notices {
-        text.push_str(&format!("  notice: {notice}\n"));
+        text.push_str(&wrapped("  notice: ", notice, 4, terminal));
     }
     text
 }

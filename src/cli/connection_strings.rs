@@ -22,8 +22,8 @@ Examples:
   plgw connection-strings --config gateway.toml
   plgw connection-strings --output json | jq -r '.[0].private[0].srv_connection_string'")]
 pub(super) struct Args {
-    /// The config file; no gateway is asked, whatever `--admin` and PLGW_ADMIN say
-    #[arg(long, value_name = "FILE")]
+    /// The config file; no gateway is asked, whatever PLGW_ADMIN says
+    #[arg(long, value_name = "FILE", conflicts_with = "lab")]
     config: Option<PathBuf>,
     /// Only this cluster's
     #[arg(long, value_name = "NAME")]

@@ -130,10 +130,17 @@ struct InitOptions {
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let wanted = args.wanted()?;
     let text = wanted.text();
-    let config = config::parse(&text, NAME)?;
-    compile(&config.desired, &PortAllocations::default(), Generation(1))?;
+    let config = config::parse(&text, NAME).map_err(|errors| refusal(&errors.problems))?;
+    let planned = compile(&config.desired, &PortAllocations::default(), Generation(1));
+    planned.map_err(|errors| refusal(errors.as_slice()))?;
     print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is wrong with what was asked for. Without lines: nothing was printed that has them.
+fn refusal(problems: &[impl Display]) -> Failure {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Failure::new(FailureKind::Failed, format!("no config is printed: {}", problems.join("; ")))
 }
 
 impl Args {

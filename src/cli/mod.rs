@@ -19,8 +19,9 @@ mod table;
 
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use self::failure::{Failure, FailureKind};
 use crate::telemetry::{LogHandle, LogSettings};
@@ -137,7 +138,11 @@ impl Cli {
     /// Parses the command line. Prints help, or an error (exit code 2), and exits the process.
     #[must_use]
     pub fn of_process() -> Self {
-        Self::try_parse().unwrap_or_else(|error| name_variable(error, std::env::args().skip(1)).exit())
+        let parsed = Self::command().try_get_matches().and_then(|matches| {
+            refuse_unused_admin(&matches)?;
+            Self::from_arg_matches(&matches)
+        });
+        parsed.unwrap_or_else(|error| name_variable(error, std::env::args().skip(1)).exit())
     }
 
     /// Whether the command runs a gateway in this process.
@@ -195,6 +200,18 @@ impl Cli {
     }
 }
 
+/// Refuses `--admin` beside `--config`, where no gateway is asked. By hand, as clap's `conflicts_with` would also refuse the
+/// environment's `PLGW_ADMIN`, which is for other commands.
+fn refuse_unused_admin(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some(("connection-strings", own)) = matches.subcommand() else { return Ok(()) };
+    if own.contains_id("config") && own.value_source("admin") == Some(ValueSource::CommandLine) {
+        let reason =
+            "the argument '--admin <ADDRESS:PORT>' cannot be used with '--config <FILE>': no gateway is asked\n";
+        return Err(Cli::command().error(ErrorKind::ArgumentConflict, reason));
+    }
+    Ok(())
+}
+
 /// Adds the environment variable's name to an error about a value that is not in `arguments`.
 fn name_variable(mut error: clap::Error, mut arguments: impl Iterator<Item = String>) -> clap::Error {
     fn variable(command: &clap::Command, shown: &str) -> Option<(String, String)> {
@@ -235,6 +252,27 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Issue 20: each command calls the gateway that `--admin` or PLGW_ADMIN names, or none.
+    #[test]
+    fn every_command_that_calls_a_gateway_takes_its_address() {
+        fn leaves(command: &clap::Command, path: &str, found: &mut Vec<String>) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_arguments().any(|argument| argument.get_env().is_some_and(|name| name == "PLGW_ADMIN")) {
+                return;
+            }
+            if !command.has_subcommands() {
+                found.push(path.replacen(" plgw ", "", 1));
+            }
+            command.get_subcommands().for_each(|command| leaves(command, &path, found));
+        }
+        let mut without = Vec::new();
+        leaves(&Cli::command(), "", &mut without);
+        without.retain(|command| !command.starts_with("lab "));
+        // `quickstart --admin` is where its own listens.
+        let expected = ["quickstart", "serve", "init", "check", "plan", "dns export", "completions", "man"];
+        assert_eq!(without, expected);
     }
 
     #[test]

@@ -118,6 +118,26 @@ fn lines(widths: &[usize], limit: usize) -> Vec<Range<usize>> {
     lines
 }
 
+/// `text` after `lead`, wrapped between words at the terminal's width; further lines are indented by `indent`. A word that is wider than
+/// a line is alone on it, whole.
+pub(crate) fn wrapped(lead: &str, text: &str, indent: usize, terminal: Terminal) -> String {
+    let width = terminal.width.unwrap_or(usize::MAX);
+    let (mut lines, mut line, mut used) = (String::new(), lead.to_owned(), shown_width(lead));
+    let mut gap = "";
+    for word in text.split_whitespace() {
+        if used + gap.len() + shown_width(word) > width && (!gap.is_empty() || used > indent) {
+            lines.push_str(line.trim_end());
+            lines.push('\n');
+            (line, used, gap) = (" ".repeat(indent), indent, "");
+        }
+        line.push_str(gap);
+        line.push_str(word);
+        used += gap.len() + shown_width(word);
+        gap = " ";
+    }
+    lines + line.trim_end() + "\n"
+}
+
 /// The width of `text` on a terminal: its characters without escape sequences. Names are ASCII.
 fn shown_width(text: &str) -> usize {
     let mut width = 0;

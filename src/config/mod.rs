@@ -14,7 +14,7 @@ mod value;
 use std::io::Read;
 use std::path::Path;
 
-use raw::{Problems, Section};
+use raw::{ConfigLocation, Problems, Section};
 
 use crate::model::Desired;
 
@@ -68,8 +68,10 @@ pub fn load_stdin() -> Result<Config, ConfigErrors> {
 fn read_bytes(bytes: std::io::Result<Vec<u8>>, file: &str) -> Result<Config, ConfigErrors> {
     let bytes = bytes.map_err(|error| ConfigErrors::whole(file, &format!("cannot read the file: {error}")))?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        let good = error.utf8_error().valid_up_to();
-        ConfigErrors::whole(file, &format!("cannot read the file: it is not UTF-8 text from byte {good} on"))
+        let start = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+        let problems = Problems::new(file, &start);
+        problems.report(&ConfigLocation { path: String::new(), offset: start.len() }, "not UTF-8 text from here on");
+        problems.into_errors().expect("one was just reported")
     })?;
     parse(&text, file)
 }

@@ -315,7 +315,7 @@ mod tests {
     use crate::control::store::{Revision, StateKey};
 
     fn fault(name: &str, text: &str) -> Arc<Fault> {
-        serde_json::from_str(&format!(r#"{{"name":"{name}","kind":{{"type":"refuse"}}{text}}}"#)).expect("a fault")
+        serde_json::from_str(&format!(r#"{{"name":"{name}","type":"refuse"{text}}}"#)).expect("a fault")
     }
 
     fn entries(overrides: &OperatorOverrides) -> Vec<Entry> {

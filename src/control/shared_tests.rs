@@ -615,7 +615,7 @@ fn a_change_is_decided_on_the_latest_state_also_when_it_seems_to_change_nothing(
 }
 
 fn refusal(target: &TargetId) -> Fault {
-    let fault = serde_json::json!({ "name": "no", "kind": { "type": "refuse" }, "scope": { "target": target } });
+    let fault = serde_json::json!({ "name": "no", "type": "refuse", "target": target });
     serde_json::from_value(fault).expect("a fault")
 }
 
@@ -714,12 +714,11 @@ fn a_target_that_a_fault_moves_is_moved_once_although_every_gateway_has_the_faul
 }
 
 fn port_move(target: &TargetId, every: Option<u64>) -> Fault {
-    let mut kind = serde_json::json!({ "type": "port-move" });
+    let mut fault = serde_json::json!({ "name": "mover", "type": "port-move", "target": target });
     if let Some(every) = every {
-        kind["every"] = format!("{every}ms").into();
+        fault["every"] = format!("{every}ms").into();
     }
-    serde_json::from_value(serde_json::json!({ "name": "mover", "kind": kind, "scope": { "target": target } }))
-        .expect("a fault")
+    serde_json::from_value(fault).expect("a fault")
 }
 
 /// With the real clock, as times are saved.

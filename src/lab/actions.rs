@@ -213,16 +213,21 @@ pub(super) fn run_in_new(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     runtime.block_on(async {
         let mut up = plgw("up");
-        up.arg("--config").arg(config).args(stand_ins.then_some("--stand-ins"));
+        up.arg("--for-parent").arg("--config").arg(config).args(stand_ins.then_some("--stand-ins"));
         up.args(vendor_names.then_some("--vendor-names")).stdout(Stdio::null());
         let mut ended = run_command(&mut up).await;
-        if ended.as_ref().is_ok_and(ExitStatus::success) {
+        let runner = if ended.as_ref().is_ok_and(ExitStatus::success) {
+            let runner = record::run_by_this_process(&record::dir_of(&name)?)?;
             let mut run = plgw("run");
             run.args(["--at", host.name(), "--"]).args(command);
             ended = run_command(&mut run).await;
-        }
+            Some(runner)
+        } else {
+            None
+        };
         let down = run_command(plgw("down").stdout(Stdio::null())).await;
         let down = down.context("run `plgw lab down`")?;
+        drop(runner);
         Ok(if down.success() { exit_code(&ended) } else { ExitCode::FAILURE })
     })
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
+use rustix::process::getppid;
 
 use super::record::DEFAULT_NAME;
 use super::{Host, LabError, Process, actions};
@@ -33,6 +34,9 @@ pub enum LabCommand {
         /// APIs, over TLS by the lab CA, which commands in the lab trust. In a config: `admin.names`.
         #[arg(long)]
         vendor_names: bool,
+        /// Remove the lab again if the process that asked for it has ended meanwhile.
+        #[arg(long, hide = true)]
+        for_parent: bool,
     },
     /// Opens a shell on a host of the lab.
     Shell {
@@ -165,8 +169,12 @@ impl LabCommand {
     /// [`LabError`], with its source chain.
     pub fn run(self) -> Result<ExitCode, LabError> {
         match self {
-            Self::Up { which, config, clouds, stand_ins, vendor_names } => {
+            Self::Up { which, config, clouds, stand_ins, vendor_names, for_parent } => {
+                let parent = getppid();
                 actions::up(&which.name, config.as_deref(), clouds, stand_ins, vendor_names)?;
+                if for_parent && getppid() != parent {
+                    actions::down(&which.name)?;
+                }
             }
             Self::Shell { which, at } => return actions::shell(&which.name, at),
             Self::Run { config: Some(config), stand_ins, vendor_names, at, command, .. } => {

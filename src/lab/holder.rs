@@ -30,7 +30,7 @@ pub(super) const READY: &str = "ready\n";
 /// A process's message when it serves.
 pub(super) const SERVES: &str = "serves\n";
 
-/// How often it checks that its record exists: without one the lab could not be ended.
+/// How often it checks that its record exists, without which the lab could not be ended, and that it is not abandoned.
 const RECORD_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The inputs for building the lab.
@@ -225,6 +225,12 @@ async fn watch(lab: &mut LabRecord, dir: &Path) -> Result<(), LabError> {
             _ = terminate.recv() => return Ok(()),
             _ = tick.tick() => {
                 if !record::is_recorded(dir) {
+                    return Ok(());
+                }
+                if record::is_abandoned(dir) {
+                    // What fails is left to `plgw lab down`.
+                    let _ = std::fs::remove_dir_all(dir);
+                    let _ = dir.parent().map(std::fs::remove_dir);
                     return Ok(());
                 }
             }

@@ -28,6 +28,8 @@ pub const DIR_VARIABLE: &str = "PLGW_LAB_DIR";
 
 /// Locked for as long as the lab's first process lives: a lock is visible even if the process is not.
 const LOCK: &str = "lock";
+/// The lock of the process that a lab is for.
+const RUNNER: &str = "runner";
 
 /// Time limit for the first process to end after its directory was removed.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
@@ -295,6 +297,21 @@ impl LabRecord {
 /// removed or recreated can't be ended any more.
 pub(super) fn is_recorded(dir: &Path) -> bool {
     rustix::fs::fstat(rustix::stdio::stdin()).is_ok_and(|lock| lock.st_nlink > 0) && dir.join(FIRST).exists()
+}
+
+/// Records in `dir` that its lab is for this process alone, until what is returned is dropped: see [`is_abandoned`].
+pub(super) fn run_by_this_process(dir: &Path) -> Result<File, LabError> {
+    // Locked before it has its name, so that it is never found unlocked while this process runs.
+    let new = dir.join(format!("{RUNNER}.new"));
+    let lock = files::append(&new, files::PRIVATE).map_err(file("make a lock in", dir))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| file("lock", &new)(error.into()))?;
+    fs::rename(&new, dir.join(RUNNER)).map_err(file("rename", &new))?;
+    Ok(lock)
+}
+
+/// Whether the lab in `dir` was for one process, `plgw lab run --config`, which has ended without taking it down.
+pub(super) fn is_abandoned(dir: &Path) -> bool {
+    File::open(dir.join(RUNNER)).is_ok_and(|lock| !is_locked(&lock))
 }
 
 fn is_locked(lock: &File) -> bool {

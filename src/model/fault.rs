@@ -3,24 +3,26 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
+use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{HumanDuration, TargetId, VpceId, VpceServiceId, Zone, rename_former_time};
 
-/// A fault. As JSON, times are written as in the config, `"100ms"`.
+/// A fault. As JSON it has the keys of the config's `[[fault]]`, all in one object, with times as `"100ms"`.
 ///
 /// Keys of earlier versions are accepted too, as saved state has them: see [`rename_former_fault_keys`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, remote = "Self")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Fault {
     /// Its name in commands, metrics and the flow list; if empty, it is generated from the kind.
     #[serde(default)]
     pub name: String,
     /// The kind of fault.
+    #[serde(flatten)]
     pub kind: FaultKind,
     /// The scope.
-    #[serde(default)]
+    #[serde(flatten)]
     pub scope: FaultScope,
     /// The share of affected flows (for DNS failures: questions) in the scope.
     #[serde(default)]
@@ -321,11 +323,11 @@ pub fn check_fault(fault: &Fault) -> Result<(), String> {
         return Err("its name must have 1 to 64 printable characters".to_owned());
     }
     match kind {
-        FaultKind::ZoneOutage {} if scope.zone.is_none() => Err(format!("`{label}` needs a zone in its scope")),
+        FaultKind::ZoneOutage {} if scope.zone.is_none() => Err(format!("`{label}` needs a zone")),
         FaultKind::ZoneOutage {} if scope.target.is_some() || scope.member.is_some() => {
-            Err(format!("`{label}` is of a whole zone: leave `target` and `member` out of its scope"))
+            Err(format!("`{label}` is of a whole zone: leave `target` and `member` out"))
         }
-        FaultKind::PortMove { .. } if scope.target.is_none() => Err(format!("`{label}` needs a target in its scope")),
+        FaultKind::PortMove { .. } if scope.target.is_none() => Err(format!("`{label}` needs a target")),
         FaultKind::PortMove { every: Some(every) } if every.is_zero() => {
             Err("the time between two moves must not be 0".to_owned())
         }
@@ -342,17 +344,32 @@ pub fn check_fault(fault: &Fault) -> Result<(), String> {
     }
 }
 
-impl Serialize for Fault {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, serializer)
-    }
-}
+/// The keys of a [`FaultScope`].
+pub const SCOPE_KEYS: [&str; 5] = ["service", "target", "member", "endpoint", "zone"];
 
+/// By hand: serde's `deny_unknown_fields` does not work beside `flatten`.
 impl<'de> Deserialize<'de> for Fault {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        fn take<T: DeserializeOwned, E: Error>(object: &mut Map<String, Value>, key: &str) -> Result<Option<T>, E> {
+            let value = object.remove(key).map(T::deserialize).transpose();
+            value.map_err(|error| E::custom(format_args!("{key}: {error}")))
+        }
         let mut value = Value::deserialize(deserializer)?;
         rename_former_fault_keys(&mut value);
-        Self::deserialize(value).map_err(serde::de::Error::custom)
+        let mut object = Map::<String, Value>::deserialize(value).map_err(D::Error::custom)?;
+        let (name, share, seed) = (take(&mut object, "name")?, take(&mut object, "share")?, take(&mut object, "seed")?);
+        let (after, lasts) = (take(&mut object, "after")?, take::<Option<HumanDuration>, _>(&mut object, "for")?);
+        let scope: Map<_, _> = SCOPE_KEYS.iter().filter_map(|key| object.remove_entry(*key)).collect();
+        Ok(Self {
+            name: name.unwrap_or_default(),
+            share: share.unwrap_or_default(),
+            seed: seed.unwrap_or_default(),
+            after: after.map(|HumanDuration(after)| after).unwrap_or_default(),
+            lasts: lasts.flatten().map(|HumanDuration(lasts)| lasts),
+            scope: FaultScope::deserialize(Value::Object(scope)).map_err(D::Error::custom)?,
+            // Every other key is the kind's, or unknown.
+            kind: FaultKind::deserialize(Value::Object(object)).map_err(D::Error::custom)?,
+        })
     }
 }
 
@@ -366,20 +383,26 @@ const FORMER_KEYS: [(&str, &str); 6] = [
     ("every_ms", "every"),
 ];
 
-/// Renames the keys of a fault in JSON that an earlier version had (`delay_ms`, a number) to the current ones (`delay`,
-/// a text with a unit), and returns a notice for each. A key with a value that is not a number of milliseconds, or that
-/// is present in both forms, is left unchanged, so that it is refused as unknown.
+/// Converts a fault in JSON of an earlier version to the current form, and returns a notice for each key that changed. The objects
+/// `kind` and `scope` are merged into the fault, and the keys of times (`delay_ms`, a number) are renamed (`delay`, a text with a
+/// unit). A key with a value of another type, or that is present in both forms, is left unchanged, so that it is refused as unknown.
 pub fn rename_former_fault_keys(fault: &mut Value) -> Vec<String> {
+    let Some(fault) = fault.as_object_mut() else { return Vec::new() };
     let mut notices = Vec::new();
-    let mut rename = |path: &str, object: &mut Value| {
-        let Some(object) = object.as_object_mut() else { return };
-        let renamed = FORMER_KEYS.map(|keys| rename_former_time(object, keys, Duration::from_millis));
-        notices.extend(renamed.into_iter().flatten().map(|notice| format!("{path}{notice}")));
-    };
-    rename("", fault);
-    if let Some(kind) = fault.get_mut("kind") {
-        rename("kind.", kind);
+    for key in ["kind", "scope"] {
+        let Some(Value::Object(inner)) = fault.get(key) else { continue };
+        if inner.keys().any(|inner| fault.contains_key(inner)) {
+            continue;
+        }
+        if let Some(Value::Object(inner)) = fault.remove(key) {
+            fault.extend(inner);
+            notices.push(format!(
+                "{key}: the key of an earlier version; write what is in it beside `name`, without `{key}`"
+            ));
+        }
     }
+    let renamed = FORMER_KEYS.map(|keys| rename_former_time(fault, keys, Duration::from_millis));
+    notices.extend(renamed.into_iter().flatten());
     notices
 }
 
@@ -423,7 +446,7 @@ mod tests {
     #[test]
     fn a_share_of_the_flows_is_that_share_and_the_same_in_every_run() {
         let fault: Fault = serde_json::from_str(
-            r#"{"name":"slow","kind":{"type":"latency","delay":"100ms"},"share":0.3,"seed":7,"scope":{"zone":"us-east-1a"}}"#,
+            r#"{"name":"slow","type":"latency","delay":"100ms","share":0.3,"seed":7,"zone":"us-east-1a"}"#,
         )
         .expect("a fault");
         let hit =
@@ -438,34 +461,72 @@ mod tests {
 
     #[test]
     fn keys_of_earlier_versions_are_read_and_named() {
-        let former = r#"{"kind":{"type":"latency","delay_ms":1500,"jitter_ms":20},"after_ms":0,"lasts_ms":null}"#;
-        let now = r#"{"kind":{"type":"latency","delay":"1500ms","jitter":"20ms"},"after":"0s"}"#;
-        assert_eq!(
-            serde_json::from_str::<Fault>(former).expect("a fault"),
-            serde_json::from_str(now).expect("a fault")
-        );
+        let former = r#"{"kind":{"type":"latency","delay_ms":1500,"jitter_ms":20},"scope":{"zone":"us-east-1a"},"after_ms":0,"lasts_ms":null}"#;
+        let now = r#"{"type":"latency","delay":"1500ms","jitter":"20ms","zone":"us-east-1a","after":"0s"}"#;
+        let fault: Fault = serde_json::from_str(now).expect("a fault");
+        assert_eq!(serde_json::from_str::<Fault>(former).expect("a fault"), fault);
         let mut value: Value = serde_json::from_str(former).expect("JSON");
         assert_eq!(
             rename_former_fault_keys(&mut value),
             [
+                "kind: the key of an earlier version; write what is in it beside `name`, without `kind`",
+                "scope: the key of an earlier version; write what is in it beside `name`, without `scope`",
                 "after_ms: the key of an earlier version; write `\"after\": \"0s\"`",
                 "lasts_ms: the key of an earlier version; write `\"for\": null`",
-                "kind.delay_ms: the key of an earlier version; write `\"delay\": \"1500ms\"`",
-                "kind.jitter_ms: the key of an earlier version; write `\"jitter\": \"20ms\"`",
+                "delay_ms: the key of an earlier version; write `\"delay\": \"1500ms\"`",
+                "jitter_ms: the key of an earlier version; write `\"jitter\": \"20ms\"`",
             ]
         );
         assert!(rename_former_fault_keys(&mut value).is_empty());
         for (wrong, part) in [
-            (r#"{"kind":{"type":"slow-close","delay":1500}}"#, "invalid type"),
-            (r#"{"kind":{"type":"slow-close","delay":"1500"}}"#, "`1500` is not a duration"),
-            (r#"{"kind":{"type":"slow-close","delay_ms":"1500ms"}}"#, "unknown field `delay_ms`"),
-            (r#"{"kind":{"type":"slow-close","delay":"1s","delay_ms":1500}}"#, "unknown field `delay_ms`"),
-            (r#"{"kind":{"type":"black-hole","delay":"1s"}}"#, "unknown field `delay`"),
-            (r#"{"kind":{"type":"refuse","delay_ms":1500}}"#, "unknown field `delay`"),
-            (r#"{"kind":{"type":"zone-outage","zone":"us-east-1a"}}"#, "unknown field `zone`"),
+            (r#"[]"#, "invalid type: sequence, expected a map"),
+            (r#"{}"#, "missing field `type`"),
+            (r#"{"kind":"refuse"}"#, "missing field `type`"),
+            (r#"{"type":"slow-close","delay":1500}"#, "invalid type"),
+            (r#"{"type":"slow-close","delay":"1500"}"#, "`1500` is not a duration"),
+            (r#"{"type":"slow-close","delay_ms":"1500ms"}"#, "unknown field `delay_ms`"),
+            (r#"{"type":"slow-close","delay":"1s","delay_ms":1500}"#, "unknown field `delay_ms`"),
+            (r#"{"type":"slow-close","delay":"1s","kind":{"type":"refuse"}}"#, "unknown field `kind`"),
+            (r#"{"type":"refuse","zone":"us-east-1a","scope":{"zone":"us-east-1b"}}"#, "unknown field `scope`"),
+            (r#"{"kind":{"type":"refuse"},"scope":[]}"#, "unknown field `scope`"),
+            (r#"{"type":"black-hole","delay":"1s"}"#, "unknown field `delay`"),
+            (r#"{"type":"refuse","delay_ms":1500}"#, "unknown field `delay`"),
+            (r#"{"type":"refuse","after":null}"#, "after: invalid type: null"),
+            (r#"{"type":"refuse","for":"soon"}"#, "for: `soon` is not a duration"),
+            (r#"{"type":"refuse","name":5}"#, "name: invalid type"),
         ] {
             let error = serde_json::from_str::<Fault>(wrong).expect_err(wrong).to_string();
             assert!(error.contains(part), "{wrong}: {error}");
+        }
+    }
+
+    /// One form in the config, the API and the saved state: the keys of the config's `[[fault]]`.
+    #[test]
+    fn every_kind_is_written_with_the_keys_of_the_config() {
+        for keys in [
+            r#"type = "latency", delay = "100ms", jitter = "20ms", direction = "to_target", zone = "us-east-1a""#,
+            r#"type = "bandwidth", bytes_per_second = 1000, target = "Cluster0/shard-00-00", member = "shard-00-00""#,
+            r#"type = "reset", bytes = 5, time = "1s", share = 0.5, seed = 7"#,
+            r#"type = "black-hole", endpoint = "vpce-024f5b57108c8d3ed""#,
+            r#"type = "refuse", service = "vpce-svc-02863655456245e5c", after = "1m", for = "2m""#,
+            r#"type = "half-open", time = "1s""#,
+            r#"type = "slow-close", delay = "1s""#,
+            r#"type = "zone-outage", zone = "us-east-1a""#,
+            r#"type = "target-down", silent = true"#,
+            r#"type = "port-move", target = "Cluster0/shard-00-00", every = "1m""#,
+            r#"type = "dns-failure", answer = "servfail""#,
+        ] {
+            let text = format!("fault = [{{ name = \"x\", {keys} }}]");
+            let config = crate::config::parse(&text, "f.toml").unwrap_or_else(|errors| panic!("{errors}"));
+            let of_config = config.desired.faults.values().next().expect("one fault");
+            let table: toml::Table = text.parse().expect("TOML");
+            let json = serde_json::to_value(&table["fault"][0]).expect("JSON");
+            assert_eq!(serde_json::from_value::<Fault>(json.clone()).expect(keys), **of_config);
+            let written = serde_json::to_value(of_config).expect("JSON");
+            for (key, value) in json.as_object().expect("an object") {
+                assert_eq!(written[key], *value, "{key}: {written}");
+            }
+            assert_eq!(serde_json::from_value::<Fault>(written).expect(keys), **of_config);
         }
     }
 }

@@ -39,7 +39,7 @@ pub use consumer::{
 pub use desired::Desired;
 pub use dns_name::DnsName;
 pub use fault::{
-    DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, Share, check_fault, rename_former_fault_keys,
+    DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, SCOPE_KEYS, Share, check_fault, rename_former_fault_keys,
 };
 pub use flow::{ConnectError, DrainReason, FlowEnd, FlowId, Refusal, RefusalMode, Side};
 pub use flow_log::{FlowLogField, FlowLogFormat};

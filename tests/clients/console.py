@@ -464,7 +464,7 @@ def test_tables_are_searched_and_sorted_and_unhealthy_targets_come_first(gateway
     def press(heading):
         page.js("arguments[0].click()", page.driver.find_element("xpath", f"//thead[following-sibling::tbody[@id='target-rows']]//button[.='{heading}']"))
 
-    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": "down", "kind": {"type": "target-down"}, "scope": {"target": "Cluster0/shard-00-02"}})
+    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": "down", "type": "target-down", "target": "Cluster0/shard-00-02"})
     assert status == 201, text
     lab.eventually("the unhealthy one is first", lambda: same(lambda: targets()[0], "Cluster0/shard-00-02"))
     page.shows("#problems", "of 4 targets has no healthy member: Cluster0/shard-00-02")
@@ -586,7 +586,7 @@ def test_a_refused_reload_is_shown_with_its_reason(gateway, page):
 def test_names_from_other_users_are_not_interpreted_as_html(gateway, page):
     """A name that would be markup elsewhere."""
     name = "<img src=x onerror=alert(1)>"
-    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": name, "kind": {"type": "slow-close", "delay": "1ms"}})
+    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": name, "type": "slow-close", "delay": "1ms"})
     assert status == 201, text
     page.shows("#fault-rows", name)
     assert page.js("return document.querySelectorAll('main img, main script').length") == 0
@@ -644,7 +644,7 @@ def test_everything_can_be_done_by_keys(gateway, page):
 
 def test_axe_finds_nothing_in_light_and_dark_wide_and_narrow(gateway, page):
     held = tls((ADDRESSES["us-east-1a"], port_of("Cluster0/shard-00-02")))
-    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": "slow", "kind": {"type": "slow-close", "delay": "1ms"}})
+    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": "slow", "type": "slow-close", "delay": "1ms"})
     assert status == 201, text
     page.shows("#fault-rows", "slow")
     page.shows("#flow-rows", "Cluster0/shard-00-02")
@@ -803,7 +803,7 @@ def test_screenshots(gateway):
     loads = [(one["private"][0]["srv_connection_string"], 0.03 * (n + 1)) for n, one in enumerate(strings)]
     for one in loads:
         threading.Thread(target=load, args=one, daemon=True).start()
-    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": "lost-host", "kind": {"type": "target-down", "silent": True}, "scope": {"target": "Cluster0/shard-00-02"}})
+    status, text = lab.request(lab.ADMIN, "POST", "/v1/faults", {"name": "lost-host", "type": "target-down", "silent": True, "target": "Cluster0/shard-00-02"})
     assert status == 201, text
     page = Page(size=(1200, 820)).ready()
     # As long as its curves reach back.

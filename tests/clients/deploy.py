@@ -1,7 +1,7 @@
 """The files in `deploy/` do what they say, as far as that can be shown without systemd, a container engine or a cluster.
 
-The release is packed where its tools are; systemd's own checkers read the unit, and strace shows that the gateway lives within
-its system calls; the steps of the Containerfile are run by hand and what they make runs as the image would; schemas judge the
+The release is packed, its Debian package installed and purged in a copy of the machine's root; systemd's own checkers read the
+unit, and strace shows that the gateway lives within its system calls; the steps of the Containerfile are run by hand and what they make runs as the image would; schemas judge the
 compose file and the Kubernetes manifests, and a gateway runs with the configs in them; the nftables rules are loaded and tried
 between three hosts.
 """
@@ -180,17 +180,31 @@ def test_every_file_of_the_debian_package_is_there_and_fits_the_unit():
         assert os.access(script, os.X_OK), script
 
 
-# Tools that pack a release. `.ci/run` does not install those that cargo would have to build.
-PACKERS = ("cargo-cyclonedx", "cargo-deb", "jq", "umoci")
+def release():
+    """The output of `deploy/release` for the existing program, as both machines: nothing is built. Packing tools that take minutes to
+    build have stand-ins in packers/, used where they are not installed."""
+    lab.need("cargo", "dpkg-deb", "jq", "strip", "umoci")
+    # As the profile `dist` leaves it: a third of the size.
+    program = lab.work() / "program"
+    lab.run("strip", "-o", program, lab.PLGW)
+    path = lab.work() / "packers"
+    path.mkdir()
+    for tool in (lab.ROOT / "tests/clients/packers").iterdir():
+        if not shutil.which(tool.name):
+            print(f"{tool.name} is not installed: its stand-in packs")
+            (path / tool.name).symlink_to(tool)
+    out = lab.work() / "release"
+    argv = [DEPLOY / "release", out, f"x86_64={program}", f"aarch64={program}"]
+    environment = {**os.environ, "CARGO_NET_OFFLINE": "true", "PATH": f"{path}:{os.environ['PATH']}"}
+    lab.run(*argv, env=environment, timeout=600)
+    yield out, program
 
 
-def test_a_release_has_archives_packages_and_an_image_of_both_machines():
-    """Packs the program that there is, for both machines: nothing is built."""
+def test_a_release_has_archives_packages_and_an_image_of_both_machines(release):
+    """C9."""
     import tarfile
 
-    out = lab.work() / "release"
-    argv = [DEPLOY / "release", out, f"x86_64={lab.PLGW}", f"aarch64={lab.PLGW}"]
-    lab.run(*argv, env={**os.environ, "CARGO_NET_OFFLINE": "true"}, timeout=600)
+    out, program = release
     version = lab.run(lab.PLGW, "--version").stdout.split()[1]
     lab.run("sha256sum", "--check", "--strict", "SHA256SUMS", cwd=out)
     names = {line.split()[1] for line in (out / "SHA256SUMS").read_text().splitlines()}
@@ -206,7 +220,7 @@ def test_a_release_has_archives_packages_and_an_image_of_both_machines():
     assert named["annotations"]["org.opencontainers.image.ref.name"] == version
     manifests = {each["platform"]["architecture"]: each for each in json.loads(blob(named).read_text())["manifests"]}
     assert manifests.keys() == {"amd64", "arm64"}
-    program, keys = lab.PLGW.read_bytes(), dict(stages()[1])
+    program, keys = program.read_bytes(), dict(stages()[1])
     for machine, architecture in (("x86_64", "amd64"), ("aarch64", "arm64")):
         name = f"plgw-{version}-{machine}"
         sbom = (out / f"{name}.cdx.json").read_bytes()
@@ -236,6 +250,69 @@ def test_a_release_has_archives_packages_and_an_image_of_both_machines():
         with tarfile.open(blob(manifest["layers"][0])) as layer:
             assert layer.extractfile("plgw").read() == program and layer.getmember("var/lib/plgw").uid == 65532
             assert layer.getmember("plgw").uid == 0 and layer.getmember("plgw").mode & 0o777 == 0o755
+
+
+def host_root():
+    """A copy of this machine's root, to install into: what is written there is kept in memory."""
+    memory, root = lab.work() / "memory", lab.work() / "host-root"
+    for directory in (memory, root):
+        directory.mkdir()
+    lab.run("mount", "-t", "tmpfs", "tmpfs", memory)
+    for directory in ("upper", "work"):
+        (memory / directory).mkdir()
+    done = lab.run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={memory}/upper,workdir={memory}/work", root, check=False)
+    if done.returncode:
+        raise lab.Skip(f"no overlay can be mounted: {done.stderr.strip()}")
+    lab.run("mount", "--bind", "/proc", root / "proc")
+    yield root
+    lab.run("umount", root / "proc")
+    lab.run("umount", root)
+    lab.run("umount", memory)
+
+
+def test_the_debian_package_is_installed_upgraded_removed_and_purged(release, host_root):
+    """C9: with the machine's own dpkg, in a copy of its root."""
+    architecture = lab.run("dpkg", "--print-architecture").stdout.strip()
+    (package,) = release[0].glob(f"plgw_*_{architecture}.deb")
+    version = lab.run(lab.PLGW, "--version").stdout.split()[1]
+
+    def inside(*argv, check=True):
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+        return lab.run("chroot", host_root, *argv, check=check, env=environment)
+
+    def state():
+        return inside("dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Version}", "plgw").stdout
+
+    # What this machine has of other packages is not what is tried: no index of all manual pages, no waiting for the disk.
+    dpkg = ("dpkg", "--force-unsafe-io")
+    (host_root / "var/lib/man-db/auto-update").unlink(missing_ok=True)
+    shutil.copy(package, host_root / "plgw.deb")
+    inside(*dpkg, "--install", "/plgw.deb")
+    assert state() == f"installed {version}"
+    assert inside("plgw", "--version").stdout == lab.run(lab.PLGW, "--version").stdout
+    assert ": ok: " in inside("plgw", "check", "/etc/plgw/gateway.toml").stdout
+    assert inside("sh", "-c", "plgw check /usr/share/doc/plgw/config/scenarios/*.toml").stdout.count(": ok: ") > 5
+    user = inside("getent", "passwd", "plgw").stdout
+    assert user.endswith(":privatelink-gateway:/var/lib/plgw:/usr/sbin/nologin\n"), user
+    assert inside("stat", "--format", "%U %a", "/var/lib/plgw").stdout == "plgw 750\n"
+    # A config of the administrator's and what the gateway saved outlive an upgrade and a removal.
+    config, saved = host_root / "etc/plgw/gateway.toml", host_root / "var/lib/plgw/state.json"
+    config.write_text("workers = 1\n")
+    saved.write_text("{}")
+    (host_root / "etc/plgw/environment").write_text("PLGW_ADMIN_TOKEN=x\n")
+    unpacked = lab.work() / "unpacked"
+    lab.run("dpkg-deb", "--raw-extract", package, unpacked)
+    control = unpacked / "DEBIAN/control"
+    control.write_text(control.read_text().replace(f"Version: {version}", f"Version: {version}+1"))
+    lab.run("dpkg-deb", "--root-owner-group", "-Znone", "--build", unpacked, host_root / "newer.deb")
+    inside(*dpkg, "--install", "/newer.deb")
+    assert state() == f"installed {version}+1" and config.read_text() == "workers = 1\n" and saved.exists()
+    inside(*dpkg, "--remove", "plgw")
+    assert state() == f"config-files {version}+1" and config.exists() and saved.exists() and not (host_root / "usr/bin/plgw").exists()
+    inside(*dpkg, "--purge", "plgw")
+    left = [path for path in ("etc/plgw", "var/lib/plgw", "var/log/plgw", "usr/share/doc/plgw") if (host_root / path).exists()]
+    assert left == [], left
+    assert inside("dpkg-query", "--show", "plgw", check=False).returncode == 1
 
 
 # ---- container ------------------------------------------------------------------------------------------------------
@@ -968,8 +1045,4 @@ def no_addresses(*addresses):
 
 
 if __name__ == "__main__":
-    chosen = dict(globals())
-    if lacking := [tool for tool in PACKERS if not shutil.which(tool)]:
-        left_out = chosen.pop("test_a_release_has_archives_packages_and_an_image_of_both_machines")
-        print(f"not run, for want of {', '.join(lacking)}: {left_out.__name__}")
-    lab.main(chosen)
+    lab.main(globals())

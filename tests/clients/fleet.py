@@ -822,7 +822,7 @@ def test_keys_deleted_by_hand_are_not_treated_as_a_change(fleet):
         for name in GATEWAYS:
             lab.eventually(f"{name} says so", lambda name=name: says(name, "its keys were deleted"))
             status, refused = move(name)
-            assert status == 503 and "restarting the gateway" in refused["message"], (status, refused)
+            assert status == 503 and "a restart of the gateway" in refused["message"], (status, refused)
     for name in GATEWAYS:
         now = get(name, "/v1/snapshot")["listeners"]
         assert [at["address"] for at in now] == [at["address"] for at in before[name]], name

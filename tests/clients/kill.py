@@ -134,9 +134,9 @@ def test_changes_by_every_api_outlive_a_crash():
         assert endpoint_seen(endpoint)[:2] == ("available", "AVAILABLE"), endpoint_seen(endpoint)
 
     lab.eventually("both sides see it", available, gateway=before)
-    slow = {"name": "slow", "kind": {"type": "latency", "delay": "1ms"}, "scope": {"endpoint": endpoint}}
+    slow = {"name": "slow", "type": "latency", "delay": "1ms", "endpoint": endpoint}
     send("POST", "/v1/faults", slow)
-    send("POST", "/v1/faults", {"name": "brief", "kind": {"type": "refuse"}, "share": 0, "for": "1500ms"})
+    send("POST", "/v1/faults", {"name": "brief", "type": "refuse", "share": 0, "for": "1500ms"})
     send("POST", "/v1/zones/us-east-1a/shift", {"for": "1h"})
     send("PUT", "/v1/limits", {"flows_per_target": 77})
     send("PUT", "/v1/lifecycle", {"pace": "frozen"})
@@ -166,7 +166,7 @@ def test_a_hundred_writers_on_every_api_lose_nothing_that_was_answered():
             while True:
                 name, turn = f"writer-{n}-{turn}", turn + 1
                 if n % 3 == 0:
-                    send("POST", "/v1/faults", {"name": name, "kind": {"type": "refuse"}, "share": 0})
+                    send("POST", "/v1/faults", {"name": name, "type": "refuse", "share": 0})
                 elif n % 3 == 1:
                     ec2(Action="CreateSecurityGroup", GroupName=name, GroupDescription="a writer's", VpcId=VPC)
                 else:

@@ -50,8 +50,12 @@ fn an_invalid_command_line_exits_2_and_lists_what_is_known() {
     let unknown = Ran::of(&["quickstrat"]);
     assert_eq!((unknown.code, unknown.out.as_str()), (Some(2), ""));
     assert!(unknown.err.contains("similar subcommand exists: 'quickstart'"), "{}", unknown.err);
+    let beside = Ran::of(&["connection-strings", "--config", QUICKSTART, "--admin", "127.0.0.1:1"]);
+    assert_eq!((beside.code, beside.out.as_str()), (Some(2), ""));
+    assert!(beside.err.contains("'--admin <ADDRESS:PORT>' cannot be used with '--config <FILE>'"), "{}", beside.err);
     for wrong in [
         &["quickstart", "--shift", "246"][..],
+        &["connection-strings", "--config", QUICKSTART, "--lab", "x"],
         &["plan"],
         &["connection-strings", "--state", "x"],
         &["dns", "export", "--config", QUICKSTART],

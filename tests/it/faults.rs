@@ -467,7 +467,7 @@ async fn a_fault_begins_and_ends_by_its_own_times_and_moves_ports() {
     .await;
     let senseless = fault("senseless", FaultKind::ZoneOutage {});
     let error = gateway.gateway.control().set_fault(senseless).await.expect_err("it names no zone");
-    assert_eq!(error.to_string(), "fault `senseless`: `zone-outage` needs a zone in its scope");
+    assert_eq!(error.to_string(), "fault `senseless`: `zone-outage` needs a zone");
     let error = gateway.gateway.control().clear_fault("none".to_owned()).await.expect_err("there is none");
     assert_eq!(error.to_string(), "there is no fault `none`; set are: none");
 }

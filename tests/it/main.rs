@@ -3,6 +3,7 @@
 mod admission;
 mod appservices;
 mod architecture;
+mod check;
 mod cli;
 mod conformance;
 mod drain;

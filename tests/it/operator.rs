@@ -96,7 +96,7 @@ async fn every_kind_of_fault_is_added_listed_and_removed_by_command() {
     assert_eq!(faults.len(), kinds.len());
     let find = |name: &str| faults.iter().find(|fault| fault["name"] == name).expect("it is listed");
     let reset = find("reset-1");
-    assert_eq!((&reset["kind"]["bytes"], &reset["kind"]["time"]), (&10.into(), &"1m".into()));
+    assert_eq!((&reset["bytes"], &reset["time"]), (&10.into(), &"1m".into()));
     assert_eq!((&reset["share"], &reset["seed"], &reset["state"]), (&0.25.into(), &7.into(), &"active".into()));
     let hole = find("black-hole-1");
     assert_eq!((&hole["state"], &hole["after"], &hole["for"]), (&"waiting".into(), &"1h".into(), &"1m".into()));
@@ -209,12 +209,15 @@ async fn limits_are_shown_and_set_by_command() {
     let operated = Operated::start().await;
     let table = operated.ok("limits").await;
     assert!(table.contains("3 of 50") && table.contains("0 of 55000") && table.contains("no cap"), "{table}");
-    let set = operated.json("limits --flows-per-target 1 --bandwidth 125000").await;
+    let set = operated.json("limits --flows-per-target 1 --bandwidth-bytes-per-second 125000").await;
     assert_eq!(set["limits"][0]["bandwidth_bytes_per_second"], 125_000);
     let mut first = operated.gateway.dial("a").await;
     first.echo(b"x").await;
     assert!(operated.gateway.dial("a").await.is_unanswered().await, "the second flow is one too many");
-    assert!(operated.ok("limits --bandwidth none").await.contains("no cap"));
+    assert!(operated.ok("limits --bandwidth-bytes-per-second none").await.contains("no cap"));
+    let former = operated.run("limits --bandwidth 1000").await;
+    assert!(former.code == Some(0) && former.out.contains("1000"), "{}", former.out);
+    assert!(former.err.contains("write `--bandwidth-bytes-per-second 1000`"), "{}", former.err);
     let (code, said) = operated.fails("limits --targets-per-region 2").await;
     assert!(code == 1 && said.contains("3 addressable targets"), "{said}");
 }
@@ -247,6 +250,31 @@ async fn targets_are_moved_taken_out_and_put_back_by_command_and_the_strings_fol
     let mut again = operated.gateway.dial("a").await;
     assert_eq!(again.echo(b"back").await, b"back");
     assert_eq!(operated.fails("target deregister Cluster0/none").await.0, 1);
+}
+
+/// Issue 20: a name, a URL and the environment's variable lead there as an address does.
+#[tokio::test]
+async fn a_name_and_a_url_lead_to_the_admin_api_from_the_flag_and_the_environment() {
+    let operated = Operated::start().await;
+    let local = format!("localhost:{}", operated.admin.port());
+    // `localhost` is 127.0.0.1, where the port is taken and nothing listens.
+    let taken = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    taken.bind(&SocketAddr::from(([127, 0, 0, 1], operated.admin.port())).into()).expect("free");
+    for (flag, variable, reaches) in [
+        (Some(format!("http://{}", operated.admin)), None, true),
+        (Some(format!("http://{}/", operated.admin)), Some(local.clone()), true),
+        (None, Some(operated.admin.to_string()), true),
+        (None, Some(format!("http://{}", operated.admin)), true),
+        (None, Some(local.clone()), false),
+        (Some(local), Some(operated.admin.to_string()), false),
+    ] {
+        let mut command = plgw(["targets"]);
+        command.args(flag.iter().flat_map(|flag| ["--admin", flag])).env_remove("PLGW_ADMIN");
+        command.envs(variable.iter().map(|variable| ("PLGW_ADMIN", variable)));
+        let output = tokio::task::spawn_blocking(move || command.output().expect("the binary runs"));
+        let ran = Ran::from(output.await.expect("it ends"));
+        assert_eq!(ran.code, Some(if reaches { 0 } else { 69 }), "{flag:?} {variable:?}: {}", ran.err);
+    }
 }
 
 #[tokio::test]

@@ -134,6 +134,43 @@ fn a_command_runs_beside_it_with_its_addresses_in_the_environment_and_its_exit_c
     let ["-----BEGIN CERTIFICATE-----", addresses] = lines[..] else { panic!("{} {}", ran.out, ran.err) };
     assert!(addresses.ends_with(":5335 mongodb+srv://cluster0-pl-0-k45tj.mongodb.net"), "{addresses}");
     assert_eq!(run("exec no-such-command").code, Some(127));
+    assert_eq!(run("kill -TERM $$").code, Some(128 + 15));
+}
+
+/// C3: what cannot be started has a shell's exit codes too, and says so; a command has the quickstart's own standard input, and
+/// the quickstart waits for the command alone, not for what it left running.
+#[test]
+fn a_command_reads_standard_input_and_one_that_cannot_start_is_named() {
+    let (shift, lab) = (Shift::claim(), lab());
+    let command = |words: &[&str]| {
+        let mut command = plgw(["quickstart", "--shift", &shift.text(), "--lab-dir"]);
+        command.arg(lab.path()).arg("--").args(words);
+        command
+    };
+    for (word, code) in [("no-such-command", 127), ("/etc/passwd", 126)] {
+        let ran = Ran::from(command(&[word]).output().expect("the binary runs"));
+        assert_eq!((ran.code, ran.out.as_str()), (Some(code), ""), "{}", ran.err);
+        assert!(ran.err.starts_with(&format!("plgw: cannot run `{word}`: ")), "{}", ran.err);
+    }
+    let script = "cat; sleep 1000 >/dev/null 2>&1 & echo $!; exit 3";
+    let mut child =
+        command(&["sh", "-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    std::io::Write::write_all(&mut child.stdin.take().expect("piped"), b"a line\n").expect("it reads");
+    let ran = Ran::from(child.wait_with_output().expect("it ends"));
+    assert_eq!(ran.code, Some(3), "{}", ran.out);
+    let left = ran.out.strip_prefix("a line\n").and_then(|rest| rest.trim().parse().ok()).and_then(Pid::from_raw);
+    kill_process(left.unwrap_or_else(|| panic!("{}", ran.out)), Signal::KILL).expect("it is left alone");
+}
+
+/// C3: a quickstart that is killed leaves no lock and no address behind: the next one starts on its networks and its directory.
+#[test]
+fn after_a_kill_another_one_starts_at_once() {
+    let (shift, lab) = (Shift::claim(), lab());
+    let mut killed = Running::start(&shift, lab.path());
+    killed.child.0.kill().expect("it runs");
+    killed.child.0.wait().expect("it ends");
+    let next = once(&shift, lab.path(), &[]);
+    assert_eq!((next.code, next.err.as_str()), (Some(0), ""), "{}", next.out);
 }
 
 /// A quickstart that runs.

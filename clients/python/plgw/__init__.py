@@ -13,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 __all__ = ["Gateway", "PlgwError", "ROUTES"]
@@ -83,11 +84,12 @@ class Gateway:
 
     def targets(self) -> list[Json]:
         """Every target with its port, members and health."""
-        return self._call("targets")["targets"]
+        return self._list("targets", "targets")
 
     def port(self, target: str) -> int:
         """The port of `CLUSTER/MEMBER`."""
-        return next(found["port"] for found in self.targets() if found["id"] == target)
+        port: int = next(found["port"] for found in self.targets() if found["id"] == target)
+        return port
 
     def move(self, target: str, port: int | None = None) -> Json:
         """Moves `CLUSTER/MEMBER` to `port`, or to the lowest free port."""
@@ -105,15 +107,16 @@ class Gateway:
 
     def flows(self) -> list[Json]:
         """Open flows."""
-        return self._call("flows")["flows"]
+        return self._list("flows", "flows")
 
     def faults(self) -> list[Json]:
         """The current faults."""
-        return self._call("faults")["faults"]
+        return self._list("faults", "faults")
 
-    def add_fault(self, type: str, scope: Json | None = None, **kind: Any) -> Json:
-        """Adds a fault: `add_fault("latency", {"zone": "us-east-1a"}, delay="100ms")`. Durations are strings with their unit."""
-        return self._call("add_fault", body={"kind": {"type": type, **kind}, "scope": scope or {}})
+    def add_fault(self, type: str, scope: Json | None = None, **keys: Any) -> Json:
+        """Adds a fault with the keys of the config's `[[fault]]`: `add_fault("latency", delay="100ms", zone="us-east-1a")`. Keys
+        that are not names in Python go into `scope`: `{"for": "10s"}`."""
+        return self._call("add_fault", body={"type": type, **(scope or {}), **keys})
 
     def remove_faults(self) -> None:
         """Removes every fault."""
@@ -121,11 +124,11 @@ class Gateway:
 
     def lose_zone(self, zone: str) -> Json:
         """Simulates the loss of a zone: its addresses do not answer, and its members are isolated."""
-        return self.add_fault("zone-outage", {"zone": zone})
+        return self.add_fault("zone-outage", zone=zone)
 
     def zones(self) -> list[Json]:
         """Each zone of each service: addresses, health, shift."""
-        return self._call("zones")["zones"]
+        return self._list("zones", "zones")
 
     def shift(self, zone: str, lasts: str | None = None) -> None:
         """Shifts away from a zone: its addresses leave DNS, for `lasts`, as `"10m"`, or until the shift is ended."""
@@ -137,7 +140,7 @@ class Gateway:
 
     def standins(self) -> list[Json]:
         """The members of the stand-in sets."""
-        return self._call("standins")["members"]
+        return self._list("standins", "members")
 
     def primary(self, cluster: str) -> str | None:
         """The primary of a stand-in set as `CLUSTER/MEMBER`; `None` while there is none."""
@@ -176,7 +179,7 @@ class Gateway:
             if found["state"] == "DOWN":
                 self.start(f"{found['cluster']}/{found['member']}")
         for cluster in {found["cluster"] for found in members}:
-            self.wait_for(lambda cluster=cluster: self.primary(cluster))
+            self.wait_for(partial(self.primary, cluster))
 
     def wait_for(self, look: Callable[[], Any], within: float = 60) -> Any:
         """Calls `look` until its result is true, at most for `within` seconds, and returns the result."""
@@ -187,7 +190,12 @@ class Gateway:
             time.sleep(0.1)
         return found
 
-    def _call(self, route: str, values: dict[str, str] | None = None, body: Json | None = None) -> Any:
+    def _list(self, route: str, key: str) -> list[Json]:
+        found: list[Json] = self._call(route)[key]
+        return found
+
+    def _call(self, route: str, values: dict[str, str] | None = None, body: Json | None = None) -> Json:
+        """The answer's object; one without a body is empty."""
         method, path = ROUTES[route]
         path = path.format(**{name: urllib.parse.quote(value, safe="") for name, value in (values or {}).items()})
         request = urllib.request.Request(self.admin + path, method=method)
@@ -208,7 +216,8 @@ class Gateway:
                 raise PlgwError(error.code, said["code"], said["message"]) from None
             except (ValueError, KeyError):
                 raise PlgwError(error.code, "HTTP", text.decode(errors="replace")) from None
-        return json.loads(text) if text else None
+        found: Json = json.loads(text or b"{}")
+        return found
 
 
 def _target(name: str) -> dict[str, str]:

@@ -83,17 +83,16 @@ function places() {
 function switchOn(button) {
   const { amount, how, share } = chosen();
   const type = byId("fault-type").value;
-  const kind = { type };
   const value = byId("fault-amount").value;
-  if (amount) kind[amount[0]] = amount[3] ? `${value}${amount[3]}` : Number(value);
-  if (how) kind[how[0]] = how[2](byId("fault-how").value);
   const [scope, ...rest] = byId("fault-where").value.split(" ");
   const lasts = byId("fault-lasts").value;
   const name = byId("fault-name").value;
   const fault = {
     ...(name ? { name } : {}),
-    kind,
-    scope: scope ? { [scope]: rest.join(" ") } : {},
+    type,
+    ...(amount ? { [amount[0]]: amount[3] ? `${value}${amount[3]}` : Number(value) } : {}),
+    ...(how ? { [how[0]]: how[2](byId("fault-how").value) } : {}),
+    ...(scope ? { [scope]: rest.join(" ") } : {}),
     ...(share ? { share: Number(byId("fault-share").value) / 100 } : {}),
     ...(lasts ? { for: `${Math.round(Number(lasts) * 1000)}ms` } : {}),
   };
@@ -105,10 +104,13 @@ function switchOn(button) {
   });
 }
 
-/** `delay 100ms, jitter 20ms`: the settings of a fault by their names. */
-function details({ type: _, ...kind }) {
-  const text = ([key, value]) => `${key.replaceAll("_", " ")} ${value}`;
-  return Object.entries(kind).filter(([, value]) => value !== "0s" && value !== "both" && value !== false && value != null).map(text).join(", ");
+const AMOUNTS = ["delay", "jitter", "time", "every", "bytes_per_second", "bytes", "direction", "silent", "answer"];
+const SCOPES = ["service", "target", "member", "endpoint", "zone"];
+
+/** `delay 100ms, jitter 20ms`: the settings of a fault among `keys`, without those at their default. */
+function details(fault, keys) {
+  const set = keys.filter((key) => ![undefined, null, false, "0s", "both"].includes(fault[key]));
+  return set.map((key) => `${key.replaceAll("_", " ")} ${fault[key]}`).join(", ");
 }
 
 function makeRow({ name }) {
@@ -142,9 +144,9 @@ function makeRow({ name }) {
   return {
     element,
     update(fault) {
-      say(label, KINDS[fault.kind.type]?.name ?? fault.kind.type);
-      say(detail, details(fault.kind));
-      say(place, Object.entries(fault.scope).map(([kind, id]) => `${kind} ${id}`).join(", ") || "everywhere");
+      say(label, KINDS[fault.type]?.name ?? fault.type);
+      say(detail, details(fault, AMOUNTS));
+      say(place, details(fault, SCOPES) || "everywhere");
       say(share, `${+(fault.share * 100).toFixed(4)} %`);
       status.update(fault.state === "active" ? "On" : "To come");
       say(times, fault.state === "waiting" ? `from ${moment(fault.begins_at)}` : fault.ends_at ? `until ${moment(fault.ends_at)}` : "");

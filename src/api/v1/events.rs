@@ -11,12 +11,13 @@ use super::operation::{Operation, OperationRequest};
 use super::{V1Error, bad};
 use crate::api::text::iso8601;
 use crate::control::events::{Event, EventKind, MAX_EVENTS, Severity};
+use crate::model::HumanDuration;
 
-/// Maximum wait for an event, in seconds: below the clients' response time-outs.
-const MAX_WAIT: u64 = 30;
+/// Maximum wait for an event: below the clients' response time-outs.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 pub(super) fn operations() -> Vec<Operation> {
-    let summary = "What happened lately: after `since`, or without it the last `limit` events; waits for one up to `wait` seconds";
+    let summary = "Recent events: after `since`, or without it the last `limit` ones; waits up to `wait`, as `20s`, for the next one";
     let list = Operation::new(Method::GET, "/v1/events", "listEvents", summary, list);
     vec![list.query(&["since", "limit", "wait"])]
 }
@@ -29,6 +30,9 @@ struct Events {
     next: u64,
     /// Whether events after `since` were already dropped.
     missed: bool,
+    /// What is to be written otherwise in the request that is answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notices: Vec<String>,
 }
 
 /// An event.
@@ -59,7 +63,8 @@ async fn list(request: OperationRequest) -> Result<Events, V1Error> {
             _ => Err(bad(format!("`{name}` is `{text}`; write a whole number up to {most}, or leave it out"))),
         },
     };
-    let (since, wait) = (number("since", u64::MAX)?, number("wait", MAX_WAIT)?);
+    let since = number("since", u64::MAX)?;
+    let (wait, notice) = wait(request.query("wait"))?;
     let limit = number("limit", MAX_EVENTS as u64)?.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(MAX_EVENTS);
     let (events, control) = (request.shared.control.events(), &request.shared.control);
     let page = match since {
@@ -73,10 +78,32 @@ async fn list(request: OperationRequest) -> Result<Events, V1Error> {
                         () = control.ended() => {}
                     }
                 };
-                let _ = timeout(Duration::from_secs(wait), next).await;
+                let _ = timeout(wait, next).await;
             }
             events.after(since, limit)
         }
     };
-    Ok(Events { events: page.events.into_iter().map(EventOut::from).collect(), next: page.next, missed: page.missed })
+    Ok(Events {
+        events: page.events.into_iter().map(EventOut::from).collect(),
+        next: page.next,
+        missed: page.missed,
+        notices: notice.into_iter().collect(),
+    })
+}
+
+/// The parameter `wait`, and a notice where it is a number of seconds, as an earlier version had it.
+fn wait(text: Option<&str>) -> Result<(Option<Duration>, Option<String>), V1Error> {
+    let Some(text) = text else { return Ok((None, None)) };
+    let former = text.parse().ok().map(|seconds| HumanDuration(Duration::from_secs(seconds)));
+    match former.map_or_else(|| text.parse(), Ok) {
+        Ok(HumanDuration(wait)) if wait <= MAX_WAIT => {
+            let notice = former.map(|now| format!("wait: the form of an earlier version; write `wait={now}`"));
+            notice.iter().for_each(|notice| tracing::warn!(notice, "request notice"));
+            Ok((Some(wait), notice))
+        }
+        _ => {
+            let longest = HumanDuration(MAX_WAIT);
+            Err(bad(format!("`wait` is `{text}`; write a duration up to `{longest}`, or leave it out")))
+        }
+    }
 }

@@ -154,6 +154,10 @@ impl Operation {
                 if self.query.is_empty() { "none".to_owned() } else { format!("`{}`", self.query.join("`, `")) };
             return Err(bad(format!("there is no query parameter `{name}` here; there is: {known}")));
         }
+        let names = || call.query.iter().map(|(name, _)| name);
+        if let Some(name) = names().enumerate().find_map(|(n, name)| names().take(n).find(|other| *other == name)) {
+            return Err(bad(format!("the query parameter `{name}` is given twice; write it once")));
+        }
         let request = OperationRequest { shared: Arc::clone(shared), call: call.clone(), template: self.path };
         (self.handler)(request).await
     }

@@ -448,7 +448,7 @@ mod tests {
         let fault = Fault {
             name: "slow".to_owned(),
             scope: FaultScope { target: Some("Cluster0/shard-00-00".parse().unwrap()), ..FaultScope::default() },
-            ..serde_json::from_value(serde_json::json!({ "kind": { "type": "refuse" } })).unwrap()
+            ..serde_json::from_value(serde_json::json!({ "type": "refuse" })).unwrap()
         };
         assert_eq!(fault.kind, FaultKind::Refuse {});
         let record = |fault: Fault| {

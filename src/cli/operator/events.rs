@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::super::table::{Terminal, print};
+use super::super::table::{Terminal, print, wrapped};
 use super::super::{Failure, Output};
 use super::{AdminOptions, cell, list, wait};
 
-/// How long one request of `--follow` waits for an event, in seconds.
-const WAIT: u64 = 20;
+/// How long one request of `--follow` waits for an event.
+const WAIT: &str = "20s";
 
 /// List recent events: health, port moves, faults, zones, reloads, refused connections
 ///
@@ -51,7 +51,7 @@ pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
 }
 
-fn table(page: &Value, terminal: Terminal) -> String {
+pub(super) fn table(page: &Value, terminal: Terminal) -> String {
     let missed = if page["missed"] == true { "  … some events are kept no more\n" } else { "" };
     let lines = list(page, "events").iter().map(|event| line(event, terminal));
     missed.to_owned() + &lines.collect::<String>()
@@ -60,5 +60,6 @@ fn table(page: &Value, terminal: Terminal) -> String {
 fn line(event: &Value, terminal: Terminal) -> String {
     let (kind, severity, message) = (cell(&event["kind"]), cell(&event["severity"]), cell(&event["message"]));
     let message = if severity == "info" { message } else { terminal.red(&message) };
-    format!("  {}  {kind:<12}  {message}\n", terminal.dim(&cell(&event["at"])))
+    let lead = format!("  {}  {kind:<12}  ", terminal.dim(&cell(&event["at"])));
+    wrapped(&lead, &message, 4, terminal)
 }

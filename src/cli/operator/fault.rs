@@ -10,8 +10,8 @@ use super::super::Failure;
 use super::super::table::{Table, Terminal};
 use super::{AdminOptions, cell, list, segment, wait};
 use crate::model::{
-    DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, HumanDuration, Share, TargetId, VpceId, VpceServiceId,
-    Zone,
+    DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, HumanDuration, SCOPE_KEYS, Share, TargetId, VpceId,
+    VpceServiceId, Zone,
 };
 
 /// Inject faults
@@ -259,6 +259,10 @@ impl FaultCommand {
     }
 }
 
+/// The keys of the kinds of faults.
+const KIND_KEYS: [&str; 9] =
+    ["delay", "jitter", "time", "every", "bytes_per_second", "bytes", "direction", "silent", "answer"];
+
 pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
     let mut table = Table::new(["FAULT", "WHAT", "WHERE", "SHARE", "SEED", "STATE", "ENDS", "FLOWS"]);
     for fault in list(answer, "faults") {
@@ -267,8 +271,10 @@ pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
             if state == "active" { terminal.red(&state) } else { format!("{state} {}", cell(&fault["begins_at"])) };
         table.row([
             cell(&fault["name"]),
-            describe(&fault["kind"]),
-            pairs(&fault["scope"], "everywhere"),
+            format!("{} {}", cell(&fault["type"]), pairs(fault, &KIND_KEYS)).trim_end().to_owned(),
+            Some(pairs(fault, &SCOPE_KEYS))
+                .filter(|scope| !scope.is_empty())
+                .unwrap_or_else(|| "everywhere".to_owned()),
             cell(&fault["share"]),
             cell(&fault["seed"]),
             state,
@@ -279,18 +285,8 @@ pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
     if table.is_empty() { "  there are no faults\n".to_owned() } else { table.render(terminal) }
 }
 
-/// The type with its settings.
-fn describe(kind: &Value) -> String {
-    let mut values = kind.clone();
-    if let Some(values) = values.as_object_mut() {
-        values.remove("type");
-    }
-    format!("{} {}", cell(&kind["type"]), pairs(&values, "")).trim_end().to_owned()
-}
-
-/// `zone=us-east-1a delay=100ms`
-fn pairs(values: &Value, without: &str) -> String {
-    let pairs = values.as_object().into_iter().flatten();
-    let shown: Vec<_> = pairs.map(|(key, value)| format!("{key}={}", cell(value))).collect();
-    if shown.is_empty() { without.to_owned() } else { shown.join(" ") }
+/// `delay=100ms jitter=20ms`: those of `keys` that the fault has.
+fn pairs(fault: &Value, keys: &[&str]) -> String {
+    let shown = keys.iter().filter_map(|key| Some(format!("{key}={}", cell(fault.get(key)?))));
+    shown.collect::<Vec<_>>().join(" ")
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::super::Failure;
-use super::super::table::{Table, Terminal};
+use super::super::table::{Table, Terminal, wrapped};
 use super::{AdminOptions, cell, list, segment};
 use crate::model::GatewayId;
 
@@ -45,7 +45,7 @@ fn forgotten(answer: &Value, _: Terminal) -> String {
     format!("  gateway {} is forgotten; {} reserved ports are released\n", cell(&answer["gateway"]), answer["ports"])
 }
 
-fn table(answer: &Value, terminal: Terminal) -> String {
+pub(super) fn table(answer: &Value, terminal: Terminal) -> String {
     if answer["shared"] != true {
         return "  the state is this gateway's alone: `state.store` is not `etcd`\n".to_owned();
     }
@@ -80,7 +80,8 @@ fn table(answer: &Value, terminal: Terminal) -> String {
         text.push_str(&claims.render(terminal));
     }
     if let Some(problem) = answer["problem"].as_str() {
-        text.push_str(&format!("\n  {}\n", terminal.red(problem)));
+        text.push('\n');
+        text.push_str(&wrapped("  ", &terminal.red(problem), 2, terminal));
     }
     text
 }

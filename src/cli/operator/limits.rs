@@ -15,8 +15,8 @@ use crate::model::VpceServiceId;
 Examples:
   plgw limits
   plgw limits --flows-per-target 1000
-  plgw limits --service vpce-svc-02863655456245e5c --bandwidth 125000000
-  plgw limits --bandwidth none")]
+  plgw limits --service vpce-svc-02863655456245e5c --bandwidth-bytes-per-second 125000000
+  plgw limits --bandwidth-bytes-per-second none")]
 pub(in super::super) struct Args {
     /// Set on this load balancer only
     #[arg(long, value_name = "VPCE-SVC")]
@@ -29,6 +29,9 @@ pub(in super::super) struct Args {
     flows_per_target: Option<u64>,
     /// The most bytes per second of one endpoint address in each direction; `none`: no limit
     #[arg(long, value_name = "BYTES", value_parser = bandwidth)]
+    bandwidth_bytes_per_second: Option<Value>,
+    /// The flag of an earlier version
+    #[arg(long, value_parser = former_bandwidth, hide = true, conflicts_with = "bandwidth_bytes_per_second")]
     bandwidth: Option<Value>,
     #[command(flatten)]
     ask: AdminOptions,
@@ -42,12 +45,18 @@ fn bandwidth(text: &str) -> Result<Value, String> {
     }
 }
 
+fn former_bandwidth(text: &str) -> Result<Value, String> {
+    let read = bandwidth(text)?;
+    eprintln!("plgw: `--bandwidth` is the flag of an earlier version; write `--bandwidth-bytes-per-second {text}`");
+    Ok(read)
+}
+
 pub(in super::super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut change = Map::new();
     for (name, value) in [
         ("targets_per_region", args.targets_per_region.map(Value::from)),
         ("flows_per_target", args.flows_per_target.map(Value::from)),
-        ("bandwidth_bytes_per_second", args.bandwidth.clone()),
+        ("bandwidth_bytes_per_second", args.bandwidth_bytes_per_second.clone().or_else(|| args.bandwidth.clone())),
     ] {
         change.extend(value.map(|value| (name.to_owned(), value)));
     }

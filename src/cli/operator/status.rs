@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::super::table::{Table, Terminal, print};
+use super::super::table::{Table, Terminal, print, wrapped};
 use super::super::{Failure, FailureKind};
 use super::everywhere::GatewayAnswer;
 use super::{AdminOptions, cell, list, wait};
@@ -89,25 +89,13 @@ const INDENT: usize = 12;
 
 /// One line for each problem, wrapped at the terminal's width.
 fn problems(status: &Value, terminal: Terminal) -> String {
-    let width = terminal.width.unwrap_or(WIDTH).max(INDENT + 20) - INDENT;
     let mut text = String::new();
     for problem in list(status, "problems") {
         let severity = cell(&problem["severity"]);
         let painted = if severity == "info" { terminal.dim(&severity) } else { terminal.red(&severity) };
-        let mut lead = format!("  {painted}{}", " ".repeat(INDENT.saturating_sub(severity.len() + 2)));
-        let mut line = String::new();
-        let message = cell(&problem["message"]);
-        for word in message.split_whitespace() {
-            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
-                text.push_str(&format!("{lead}{line}\n"));
-                (lead, line) = (" ".repeat(INDENT), String::new());
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-        text.push_str(&format!("{lead}{line}\n"));
+        let lead = format!("  {painted}{}", " ".repeat(INDENT.saturating_sub(severity.len() + 2)));
+        let terminal = Terminal { width: terminal.width.or(Some(WIDTH)), ..terminal };
+        text.push_str(&wrapped(&lead, &cell(&problem["message"]), INDENT, terminal));
     }
     text
 }
@@ -137,7 +125,7 @@ pub(super) fn table(status: &Value, terminal: Terminal) -> String {
     }
     text.push_str(&conditions.render(terminal));
     for notice in list(status, "notices") {
-        text.push_str(&format!("  notice: {}\n", cell(notice)));
+        text.push_str(&wrapped("  notice: ", &cell(notice), 4, terminal));
     }
     text
 }

@@ -4,9 +4,10 @@ mod horizons;
 mod page;
 pub(super) mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::planned::PlannedConfig;
 use super::table::{Terminal, print};
 use super::{Failure, Output, json, planned};
 
@@ -49,12 +50,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
         })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let view = view::view(&args.config, &planned);
     match args.output {
-        Output::Json => print(&json(&view)?)?,
-        Output::Table => {
-            print(&page::render(&view, &view::records(&planned.snapshot), &planned.state, Terminal::of_stdout()))?
-        }
+        Output::Json => print(&json(&view::view(&args.config, &planned))?)?,
+        Output::Table => print(&page(&args.config, &planned, Terminal::of_stdout()))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The plan for people.
+pub(super) fn page(config: &Path, planned: &PlannedConfig, terminal: Terminal) -> String {
+    page::render(&view::view(config, planned), &view::records(&planned.snapshot), &planned.state, terminal)
 }

@@ -7,7 +7,7 @@ use crate::cli::check::counted;
 use crate::cli::connection_strings;
 use crate::cli::operator::{cell, list};
 use crate::cli::planned::StateSource;
-use crate::cli::table::{Table, Terminal};
+use crate::cli::table::{Table, Terminal, wrapped};
 
 pub(super) fn render(view: &Value, dns_records: &[RecordView], state: &StateSource, terminal: Terminal) -> String {
     let mut text = String::new();
@@ -24,11 +24,9 @@ pub(super) fn render(view: &Value, dns_records: &[RecordView], state: &StateSour
     section("Connection strings".to_owned(), connection_strings::as_text(of("connection_strings"), terminal));
     section(counted(dns_records.len(), "DNS record"), records(dns_records, terminal));
     section("The gateway's own addresses".to_owned(), services(&view["services"], terminal));
-    let notices = of("notices").iter().map(|notice| format!("  {}\n", cell(notice)));
+    let notices = of("notices").iter().map(|notice| wrapped("  ", &cell(notice), 4, terminal));
     section(counted(of("notices").len(), "notice"), notices.collect());
-    text.push_str(&terminal.dim(&format!("{}: {state}", cell(&view["config"]))));
-    text.push('\n');
-    text
+    text + &wrapped("", &terminal.dim(&format!("{}: {state}", cell(&view["config"]))), 2, terminal)
 }
 
 fn targets(targets: &[Value], terminal: Terminal) -> String {

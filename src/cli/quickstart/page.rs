@@ -12,7 +12,7 @@ use crate::cli::connection_strings;
 use crate::cli::operator::cell;
 use crate::cli::plan::records;
 use crate::cli::plan::view::{self, RecordView};
-use crate::cli::table::{Table, Terminal};
+use crate::cli::table::{Table, Terminal, wrapped};
 use crate::model::{AppEndpointKind, TargetState};
 use crate::plan::{Listener, ListenerAccess, PrivateStrings, Snapshot, TargetKind, TargetView};
 use crate::quickstart::{Check, Quickstart, StandInTraffic, TrafficSummary};
@@ -30,7 +30,7 @@ pub(super) fn started(quickstart: &Quickstart, checks: &[Check], terminal: Termi
         section("DNS records of the private path", records(&private_records(&snapshot), terminal));
     }
     if !snapshot.notices.is_empty() {
-        section("Notices", snapshot.notices.iter().map(|notice| format!("  {notice}\n")).collect());
+        section("Notices", snapshot.notices.iter().map(|notice| wrapped("  ", notice, 4, terminal)).collect());
     }
     let passed = brief && checks.iter().all(|check| check.outcome.is_ok());
     section("Self-check", if passed { all_passed(checks, terminal) } else { self_check(checks, terminal) });

@@ -1,18 +1,18 @@
 //! Faults of a scenario.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::raw::Section;
+use crate::config::raw::{Located, Problems, Section};
 use crate::config::value::{boolean, duration, non_empty_text, one_of, parsed, share, whole};
-use crate::model::{DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, check_fault};
+use crate::model::{Cluster, Desired, DnsFailure, Fault, FaultDirection, FaultKind, FaultScope, TargetId, check_fault};
 
 /// A day: no lab run is longer.
 const MAX_DURATION: u64 = 86_400;
 
 /// One `[[fault]]`. The keys besides the common ones depend on its type.
-pub(super) fn fault(section: &Section<'_>, names: &mut HashSet<String>) -> Option<Fault> {
+pub(super) fn fault(section: &Section<'_>, names: &mut HashSet<String>) -> Option<Located<Fault>> {
     let name = section.required("name", non_empty_text);
     let kind = kind(section);
     let scope = FaultScope {
@@ -32,7 +32,7 @@ pub(super) fn fault(section: &Section<'_>, names: &mut HashSet<String>) -> Optio
     }
     let fault = Fault { name: name.value, kind: kind?, scope, share, seed, after, lasts };
     match check_fault(&fault) {
-        Ok(()) => Some(fault),
+        Ok(()) => Some(Located { value: fault, location: section.location.clone() }),
         Err(problem) => {
             section.report("type", problem);
             None
@@ -126,7 +126,47 @@ fn kind(section: &Section<'_>) -> Option<FaultKind> {
     })
 }
 
-/// Faults by name.
-pub(super) fn by_name(faults: Vec<Option<Fault>>) -> std::collections::BTreeMap<String, Arc<Fault>> {
-    faults.into_iter().flatten().map(|fault| (fault.name.clone(), Arc::new(fault))).collect()
+/// Faults by name. One that names what `desired` does not have gets a notice: an API may add it later, or the name is misspelt.
+pub(super) fn by_name(
+    faults: Vec<Located<Fault>>,
+    desired: &Desired,
+    problems: &Problems<'_>,
+) -> BTreeMap<String, Arc<Fault>> {
+    let clusters = || desired.projects.iter().flat_map(|project| &project.clusters);
+    let names = |cluster: &Cluster| -> Vec<String> {
+        let connectors = cluster.bi_connectors.iter().map(|connector| connector.name.clone());
+        cluster.nodes.iter().map(|node| node.name.clone()).chain(connectors).collect()
+    };
+    let targets = clusters().flat_map(|cluster| {
+        let own = names(cluster).into_iter().map(|name| TargetId::new(&cluster.name, &name));
+        own.chain([TargetId::optimized(&cluster.name)])
+    });
+    let of_projects =
+        desired.projects.iter().flat_map(|project| &project.services).map(|service| service.id.to_string());
+    let services = of_projects.chain(desired.app_services.iter().map(|service| service.id.to_string()));
+    let zones = desired.vpcs.values().flat_map(|vpc| vpc.subnets.values()).map(|subnet| subnet.zone.to_string());
+    let zones = zones.chain(clusters().flat_map(|cluster| &cluster.nodes).map(|node| node.zone.to_string()));
+    let known: [(&str, BTreeSet<String>); 5] = [
+        ("service", services.collect()),
+        ("target", targets.map(|target| target.to_string()).collect()),
+        ("member", clusters().flat_map(names).collect()),
+        ("endpoint", desired.endpoints.keys().map(ToString::to_string).collect()),
+        ("zone", zones.collect()),
+    ];
+    for Located { value: Fault { scope, .. }, location } in &faults {
+        let FaultScope { service, target, member, endpoint, zone } = scope;
+        let named = [
+            service.as_ref().map(ToString::to_string),
+            target.as_ref().map(ToString::to_string),
+            member.clone(),
+            endpoint.as_ref().map(ToString::to_string),
+            zone.as_ref().map(ToString::to_string),
+        ];
+        for ((key, known), name) in known.iter().zip(named) {
+            if let Some(name) = name.filter(|name| !known.contains(name)) {
+                problems.note(location, &format!("has no effect, as this config has no {key} `{name}`"));
+            }
+        }
+    }
+    faults.into_iter().map(|fault| (fault.value.name.clone(), Arc::new(fault.value))).collect()
 }

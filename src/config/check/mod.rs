@@ -38,7 +38,7 @@ pub(super) fn check(root: &Section<'_>) -> Config {
     let faults = root.tables("fault", |found| faults::fault(found, &mut names));
     declared.report_clashes(root.problems);
 
-    let desired = Desired {
+    let mut desired = Desired {
         vpcs: vpcs.into_iter().flatten().map(|vpc| (vpc.id.clone(), vpc)).chain(networks).collect(),
         endpoints: endpoints
             .into_iter()
@@ -50,9 +50,9 @@ pub(super) fn check(root: &Section<'_>) -> Config {
         apps: apps.into_iter().flatten().collect(),
         app_services: app_services.into_iter().flatten().collect(),
         private_zones: zones.into_iter().flatten().collect(),
-        faults: faults::by_name(faults),
         ..Desired::default()
     };
+    desired.faults = faults::by_name(faults.into_iter().flatten().collect(), &desired, root.problems);
     let positions = root.problems.positions(std::mem::take(&mut declared.positions));
     Config { settings, desired, notices: root.problems.take_notices(), positions }
 }

@@ -757,7 +757,8 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
     let noise = directory.path().join("noise.toml");
     std::fs::write(&noise, b"workers = 1\n\xff\xfe").expect("writable");
     let errors = load(&noise).expect_err("no text");
-    assert_eq!(errors.problems[0].to_string(), "cannot read the file: it is not UTF-8 text from byte 12 on");
+    let expected = format!("{0}: 1 problem\n  {0}:2:1: not UTF-8 text from here on", noise.display());
+    assert_eq!(errors.to_string(), expected);
 }
 
 #[test]

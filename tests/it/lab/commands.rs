@@ -1,6 +1,8 @@
 //! `run`, `shell`, `status`, and the files of each host.
 
-use super::support::{Labs, processes_with, text};
+use std::process::Stdio;
+
+use super::support::{Labs, eventually, processes_with, text};
 
 #[test]
 fn a_commands_exit_status_is_passed_on() {
@@ -87,6 +89,22 @@ fn a_command_can_have_its_own_lab_which_is_removed_afterwards() {
     assert!(!labs.base().exists(), "nothing is left");
 }
 
+/// C3: a lab that was built for one command ends with it, even if nothing is left that could take it down.
+#[test]
+fn a_lab_of_a_command_that_was_killed_is_removed() {
+    let labs = Labs::new();
+    let Some(_) = labs.up(&[]) else { return };
+    labs.told(&["down"]);
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/config/scenarios/lab.toml");
+    let mut run = labs.command(&["run", "--config", config, "--stand-ins", "--", "sh", "-c", "echo started; cat"]);
+    let mut child = run.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut started = [0; 8];
+    std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut started).expect("it says so");
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+    eventually("the lab is gone", || !labs.base().exists() && processes_with(&labs.base()).is_empty());
+}
+
 #[test]
 fn configs_that_do_not_fit_a_lab_are_refused_before_anything_is_built() {
     let labs = Labs::new();
@@ -110,7 +128,7 @@ fn a_command_still_running_ends_with_the_lab() {
     let labs = Labs::new();
     let Some(_) = labs.up(&[]) else { return };
     let mut run = labs.command(&["run", "--", "sh", "-c", "echo started; exec sleep 1000"]);
-    let mut child = run.stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+    let mut child = run.stdout(Stdio::piped()).spawn().expect("it starts");
     let mut started = [0; 8];
     std::io::Read::read_exact(child.stdout.as_mut().expect("piped"), &mut started).expect("it says so");
     labs.told(&["down"]);
