@@ -6,13 +6,18 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use plgw::config::DnsSettings;
-use plgw::dns::{reply};
+use plgw::dns::reply;
+use plgw::model::CidrSet;
 use plgw::plan::{Generation, Snapshot, compile};
 
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     let desired = plgw::config::quickstart().desired;
     compile(&desired, &Default::default(), Generation(1)).expect("the quickstart's config compiles").0
 });
+
+/// Without public clients, so that a source outside every network is refused.
+static SETTINGS: LazyLock<DnsSettings> =
+    LazyLock::new(|| DnsSettings { public_clients: CidrSet::default(), ..DnsSettings::default() });
 
 /// A client of the VPC, a peered one, one outside every network, and the service's side.
 const SOURCES: [Ipv4Addr; 4] = [
@@ -24,7 +29,7 @@ const SOURCES: [Ipv4Addr; 4] = [
 
 fuzz_target!(|message: &[u8]| {
     for source in SOURCES {
-        let Some(reply) = reply(message, SocketAddr::from((source, 40_000)), &SNAPSHOT.dns, &DnsSettings::default())
+        let Some(reply) = reply(message, SocketAddr::from((source, 40_000)), &SNAPSHOT.dns, &SETTINGS)
         else {
             continue;
         };

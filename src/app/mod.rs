@@ -458,7 +458,7 @@ impl Gateway {
 
     /// Waits until a signal requests a stop, or until an essential part has failed; returns that part's name. Reloads when a
     /// signal requests it, and once more if a reload was requested meanwhile. The result is logged, counted, and shown at
-    /// `/readyz`.
+    /// `/readyz`; without a config file a reload does nothing.
     pub async fn until_stopped(&self, signals: &mut Signals) -> Option<String> {
         loop {
             tokio::select! {

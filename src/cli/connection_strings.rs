@@ -13,7 +13,7 @@ use crate::model::ClusterName;
 
 /// Print the connection strings of a running gateway's clusters, or of a config's
 ///
-/// Without `--config` the running gateway is asked, which knows what the APIs made and which ports were moved.
+/// Without `--config` they are the running gateway's, with resources that the APIs made and ports that were moved.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -56,7 +56,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     args.ask.print_answer(&json!(wanted), &as_text(&wanted, Terminal::of_stdout()))
 }
 
-/// The connection strings in the format for scripts: that of `/v1`, except that endpoints are objects, not pairs.
+/// The connection strings in the format for scripts: that of `/v1`, except that endpoints are objects, not pairs, and
+/// without `slug`.
 pub(super) fn shown(all: &[impl Serialize]) -> Vec<Value> {
     let mut all: Vec<Value> = all.iter().map(|strings| json!(strings)).collect();
     for private in all.iter_mut().filter_map(|strings| strings["private"].as_array_mut()).flatten() {

@@ -137,10 +137,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is wrong with what was asked for. Without lines: nothing was printed that has them.
+/// The mistakes of the requested config. Without lines, as none was printed.
 fn refusal(problems: &[impl Display]) -> Failure {
     let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    Failure::new(FailureKind::Failed, format!("no config is printed: {}", problems.join("; ")))
+    Failure::new(FailureKind::Config, format!("no config is printed: {}", problems.join("; ")))
 }
 
 impl Args {

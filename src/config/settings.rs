@@ -408,7 +408,7 @@ pub struct AppServicesSettings {
 }
 
 impl Default for AppServicesSettings {
-    /// Where the values come from is said in `appservices::AppOptions` and `AppLimits`.
+    /// `appservices::AppOptions` and `AppLimits` name the sources of these values.
     fn default() -> Self {
         Self {
             certificates: Vec::new(),

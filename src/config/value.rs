@@ -228,13 +228,13 @@ pub(super) fn url(value: &DeValue<'_>) -> ReadResult<String> {
     }
 }
 
-/// One of the words in `non_empty_text`, which maps each to its value.
-pub(super) fn one_of<T: Clone>(non_empty_text: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> ReadResult<T> {
+/// One of `words`, each mapped to its value.
+pub(super) fn one_of<T: Clone>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> ReadResult<T> {
     move |value| {
-        let known: Vec<String> = non_empty_text.iter().map(|(word, _)| format!("`{word}`")).collect();
+        let known: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
         let known = known.join(", ");
         let text = quoted(value, &format!("one of {known}"))?;
-        non_empty_text
+        words
             .iter()
             .find(|(word, _)| *word == text)
             .map(|(_, meaning)| meaning.clone())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::chain::chain;
@@ -25,8 +25,8 @@ use crate::plan::Generation;
 /// Maximum number of attempts to start while other gateways change the state.
 const START_ATTEMPTS: usize = 100;
 
-/// How often the latest change is asked for when the store tells of none: so a store that does not answer is noticed, and one that
-/// was restored from a backup, whose watch stays silent.
+/// How often the latest change is read when the watch is silent. It detects a store that does not answer, and one that was
+/// restored from a backup, whose watch stays silent.
 const READ_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Sends the latest change of the shared state to the owner by [`Command::Follow`], until `stop`, and records in
@@ -40,39 +40,46 @@ pub(super) async fn watch(
 ) {
     let work = async {
         let mut answered = Timestamp::now();
+        let mut changes = None;
         loop {
-            let begun = async {
-                store.range(HEAD).await?;
-                store.changes(HEAD).await
-            };
-            let mut changes = match begun.await {
-                Ok(changes) => changes,
+            let wait = match store.range(HEAD).await {
                 Err(error) => {
                     record_unreachable(&status, answered, &error);
-                    tokio::time::sleep(RETRY_DELAY).await;
-                    continue;
+                    RETRY_DELAY
+                }
+                Ok(view) => {
+                    answered = Timestamp::now();
+                    status.send_if_modified(|status| status.unreachable.take().is_some());
+                    let (done, followed) = oneshot::channel();
+                    let head = view.entries.into_iter().next();
+                    // The owner is gone only if the process is stopping.
+                    let _ = commands.send(Command::Follow { head, done });
+                    if changes.is_none() {
+                        match store.changes(HEAD).await {
+                            // The head is read again: a change may have come before the stream began.
+                            Ok(begun) => {
+                                changes = Some((begun, Instant::now()));
+                                let _ = followed.await;
+                                continue;
+                            }
+                            Err(error) => tracing::debug!(
+                                reason = chain(&error),
+                                "failed to watch the state store: its latest change is read at intervals"
+                            ),
+                        }
+                    }
+                    if followed.await.unwrap_or(true) && changes.is_some() { READ_INTERVAL } else { RETRY_DELAY }
                 }
             };
-            loop {
-                // What was changed before is not missed: the head is read after the stream began.
-                let wait = match store.range(HEAD).await {
-                    Err(error) => {
-                        record_unreachable(&status, answered, &error);
-                        RETRY_DELAY
-                    }
-                    Ok(view) => {
-                        answered = Timestamp::now();
-                        status.send_if_modified(|status| status.unreachable.take().is_some());
-                        let (done, followed) = oneshot::channel();
-                        let head = view.entries.into_iter().next();
-                        // The owner is gone only if the process is stopping.
-                        let _ = commands.send(Command::Follow { head, done });
-                        if followed.await.unwrap_or(true) { READ_INTERVAL } else { RETRY_DELAY }
-                    }
-                };
-                if let Ok(None) = timeout(wait, changes.next()).await {
-                    break;
-                }
+            let Some((stream, begun)) = &mut changes else {
+                tokio::time::sleep(wait).await;
+                continue;
+            };
+            if let Ok(None) = timeout(wait, stream.next()).await {
+                let lasted = begun.elapsed();
+                changes = None;
+                // A store that ends each watch at once is asked no more often than one without a watch.
+                tokio::time::sleep(RETRY_DELAY.saturating_sub(lasted)).await;
             }
         }
     };

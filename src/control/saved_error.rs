@@ -31,7 +31,7 @@ pub enum SavedError {
         /// Seconds after which the id of a silent process is free.
         seconds: u64,
     },
-    /// What the store has can't be in force here: a later version wrote it, gateways plan it differently, or it went back.
+    /// The stored state cannot be applied here: a later version wrote it, gateways plan it differently, or it is older.
     #[error("{0}")]
     Unusable(String),
     /// The change is too large for one commit, so other gateways would see half of it.

@@ -388,7 +388,7 @@ impl SharedStatus {
         let unbound =
             self.unbound.iter().map(|reason| format!("a listener could not be opened here, retrying: {reason}"));
         let file = "the config file of this gateway differs from the shared config in force; \
-                    `plgw reload` makes the file the config of all, or restart this gateway with the shared config's file";
+                    to apply the file to all gateways run `plgw reload`, or else restart this gateway with the shared config's file";
         unreachable.into_iter().chain(behind).chain(unbound).chain(self.file_differs.then(|| file.to_owned())).collect()
     }
 }

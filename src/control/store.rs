@@ -260,9 +260,9 @@ pub trait StateStore: Send + Sync + fmt::Debug {
     /// [`StoreError::OutcomeUnknown`] when it may have taken effect; after any other error nothing is changed.
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, StoreError>>;
 
-    /// A stream with an item for every change, by any process that shares the store, to keys that begin with `prefix`, from
-    /// now on. One item can stand for several changes or for none. When the stream ends, changes may have been missed:
-    /// call this again, then read.
+    /// A stream with an item after each change of another process that shares the store to keys that begin with `prefix`,
+    /// from now on. An item is a hint to read: it can stand for several changes, for none, or for one of this process or
+    /// of other keys. When the stream ends, changes may have been missed: call this again, then read.
     ///
     /// # Errors
     ///

@@ -216,18 +216,20 @@ pub(super) fn run_in_new(
         up.arg("--for-parent").arg("--config").arg(config).args(stand_ins.then_some("--stand-ins"));
         up.args(vendor_names.then_some("--vendor-names")).stdout(Stdio::null());
         let mut ended = run_command(&mut up).await;
-        let runner = if ended.as_ref().is_ok_and(ExitStatus::success) {
-            let runner = record::run_by_this_process(&record::dir_of(&name)?)?;
-            let mut run = plgw("run");
-            run.args(["--at", host.name(), "--"]).args(command);
-            ended = run_command(&mut run).await;
-            Some(runner)
-        } else {
-            None
-        };
+        // The lab is removed whatever happens after it was built.
+        let mut runner = None;
+        if ended.as_ref().is_ok_and(ExitStatus::success) {
+            let locked = record::dir_of(&name).and_then(|dir| record::run_by_this_process(&dir));
+            if locked.is_ok() {
+                let mut run = plgw("run");
+                run.args(["--at", host.name(), "--"]).args(command);
+                ended = run_command(&mut run).await;
+            }
+            runner = Some(locked);
+        }
         let down = run_command(plgw("down").stdout(Stdio::null())).await;
         let down = down.context("run `plgw lab down`")?;
-        drop(runner);
+        runner.transpose()?;
         Ok(if down.success() { exit_code(&ended) } else { ExitCode::FAILURE })
     })
 }

@@ -93,9 +93,9 @@ pub enum LabCommand {
         port: u16,
     },
     /// Cuts a zone: packets to and from its endpoint addresses vanish, as in an outage.
-    Cut(OfZone),
+    Cut(ZoneArgs),
     /// Ends the outage of a zone.
-    Heal(OfZone),
+    Heal(ZoneArgs),
     /// Ends a lab and removes all of it.
     Down {
         /// Which lab.
@@ -143,7 +143,7 @@ pub struct LabName {
 
 /// A zone of a lab.
 #[derive(Debug, Clone, Args)]
-pub struct OfZone {
+pub struct ZoneArgs {
     #[command(flatten)]
     which: LabName,
     /// The zone, `us-east-1b`.
@@ -185,8 +185,8 @@ impl LabCommand {
             Self::List { output } => actions::list(output == ListFormat::Json)?,
             Self::Console { which, port } => return actions::console(&which.name, port),
             Self::Forward { to } => super::admin::forward(to)?,
-            Self::Cut(OfZone { which, zone }) => actions::cut(&which.name, &zone, true)?,
-            Self::Heal(OfZone { which, zone }) => actions::cut(&which.name, &zone, false)?,
+            Self::Cut(ZoneArgs { which, zone }) => actions::cut(&which.name, &zone, true)?,
+            Self::Heal(ZoneArgs { which, zone }) => actions::cut(&which.name, &zone, false)?,
             Self::Down { all: true, .. } => actions::down_all()?,
             Self::Down { which, .. } => actions::down(&which.name)?,
             Self::Hold { dir, asked, process: processes } => {

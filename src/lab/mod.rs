@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use crate::config::CLOUDS;
 
 pub use admin::AdminApi;
-pub use command::{LabCommand, LabName, ListFormat, OfZone};
+pub use command::{LabCommand, LabName, ListFormat, ZoneArgs};
 pub use error::LabError;
 pub use host::Host;
 pub use process::Process;

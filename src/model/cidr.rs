@@ -35,7 +35,7 @@ impl CidrSet {
         if let IpNet::V6(v6) = net
             && let Some(v4) = v6.addr().to_ipv4_mapped()
         {
-            // Two spellings of one network would hide from each other.
+            // Overlaps between two notations of one network would not be detected.
             let reason = format!("`{text}` is IPv4 mapped into IPv6; write the IPv4 network, as `{v4}/32`");
             return Err(ParseTextError::new(reason));
         }

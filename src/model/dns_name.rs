@@ -57,6 +57,7 @@ impl FromStr for DnsName {
 }
 
 /// Allows look-ups with the text of a received name, in lower case and without the final dot. `Ord` and `Hash` are
+/// those of the text, as `Borrow` requires.
 impl Borrow<str> for DnsName {
     fn borrow(&self) -> &str {
         &self.0

@@ -347,6 +347,10 @@ pub fn check_fault(fault: &Fault) -> Result<(), String> {
 /// The keys of a [`FaultScope`].
 pub const SCOPE_KEYS: [&str; 5] = ["service", "target", "member", "endpoint", "zone"];
 
+/// The keys of every fault besides `type`.
+const COMMON_KEYS: [&str; 10] =
+    ["name", "share", "seed", "after", "for", "service", "target", "member", "endpoint", "zone"];
+
 /// By hand: serde's `deny_unknown_fields` does not work beside `flatten`.
 impl<'de> Deserialize<'de> for Fault {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -359,16 +363,35 @@ impl<'de> Deserialize<'de> for Fault {
         let mut object = Map::<String, Value>::deserialize(value).map_err(D::Error::custom)?;
         let (name, share, seed) = (take(&mut object, "name")?, take(&mut object, "share")?, take(&mut object, "seed")?);
         let (after, lasts) = (take(&mut object, "after")?, take::<Option<HumanDuration>, _>(&mut object, "for")?);
-        let scope: Map<_, _> = SCOPE_KEYS.iter().filter_map(|key| object.remove_entry(*key)).collect();
+        let scope = FaultScope {
+            service: take(&mut object, "service")?,
+            target: take(&mut object, "target")?,
+            member: take(&mut object, "member")?,
+            endpoint: take(&mut object, "endpoint")?,
+            zone: take(&mut object, "zone")?,
+        };
+        // Every other key is the kind's, or unknown.
+        let kind = FaultKind::deserialize(Value::Object(object)).map_err(|error| {
+            let text = error.to_string();
+            match text
+                .strip_suffix(", there are no fields")
+                .or(Some(&*text))
+                .filter(|text| text.starts_with("unknown field"))
+            {
+                Some(text) => {
+                    D::Error::custom(format_args!("{text}; every fault has `type`, `{}`", COMMON_KEYS.join("`, `")))
+                }
+                None => D::Error::custom(text),
+            }
+        })?;
         Ok(Self {
             name: name.unwrap_or_default(),
             share: share.unwrap_or_default(),
             seed: seed.unwrap_or_default(),
             after: after.map(|HumanDuration(after)| after).unwrap_or_default(),
             lasts: lasts.flatten().map(|HumanDuration(lasts)| lasts),
-            scope: FaultScope::deserialize(Value::Object(scope)).map_err(D::Error::custom)?,
-            // Every other key is the kind's, or unknown.
-            kind: FaultKind::deserialize(Value::Object(object)).map_err(D::Error::custom)?,
+            scope,
+            kind,
         })
     }
 }
@@ -391,7 +414,11 @@ pub fn rename_former_fault_keys(fault: &mut Value) -> Vec<String> {
     let mut notices = Vec::new();
     for key in ["kind", "scope"] {
         let Some(Value::Object(inner)) = fault.get(key) else { continue };
-        if inner.keys().any(|inner| fault.contains_key(inner)) {
+        let is_allowed = |inner: &str| match key {
+            "scope" => SCOPE_KEYS.contains(&inner),
+            _ => !COMMON_KEYS.contains(&inner),
+        };
+        if inner.keys().any(|inner| fault.contains_key(inner) || !is_allowed(inner)) {
             continue;
         }
         if let Some(Value::Object(inner)) = fault.remove(key) {
@@ -489,6 +516,15 @@ mod tests {
             (r#"{"type":"slow-close","delay":"1s","kind":{"type":"refuse"}}"#, "unknown field `kind`"),
             (r#"{"type":"refuse","zone":"us-east-1a","scope":{"zone":"us-east-1b"}}"#, "unknown field `scope`"),
             (r#"{"kind":{"type":"refuse"},"scope":[]}"#, "unknown field `scope`"),
+            (r#"{"kind":{"type":"refuse","zone":"us-east-1a"}}"#, "missing field `type`"),
+            (r#"{"kind":{"type":"refuse","share":0.1}}"#, "missing field `type`"),
+            (r#"{"scope":{"type":"refuse"}}"#, "missing field `type`"),
+            (r#"{"type":"refuse","zne":"us-east-1a"}"#, "unknown field `zne`; every fault has `type`, `name`, "),
+            (
+                r#"{"type":"latency","delay":"1s","shar":0.5}"#,
+                "expected one of `delay`, `jitter`, `direction`; every fault has `type`, ",
+            ),
+            (r#"{"type":"refuse","target":5}"#, "target: invalid type: integer `5`"),
             (r#"{"type":"black-hole","delay":"1s"}"#, "unknown field `delay`"),
             (r#"{"type":"refuse","delay_ms":1500}"#, "unknown field `delay`"),
             (r#"{"type":"refuse","after":null}"#, "after: invalid type: null"),

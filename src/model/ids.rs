@@ -150,7 +150,7 @@ impl Borrow<str> for AppId {
 }
 
 text_type!(
-    /// The name of one gateway among those that share a state: letters, digits, `-`, `_` and `.`, 63 at most.
+    /// The id of one gateway among those that share a state.
     GatewayId, "a gateway's id (1 to 63 letters, digits, `-`, `_` and `.`)",
     |text| {
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');

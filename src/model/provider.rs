@@ -340,7 +340,7 @@ pub enum AppEndpointKind {
 }
 
 impl AppEndpointKind {
-    /// Its name in texts.
+    /// The display name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -283,7 +283,7 @@ def test_the_debian_package_is_installed_upgraded_removed_and_purged(release, ho
     def state():
         return inside("dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Version}", "plgw").stdout
 
-    # What this machine has of other packages is not what is tried: no index of all manual pages, no waiting for the disk.
+    # Other packages of this machine are not tested: no index of all manual pages, no waiting for the disk.
     dpkg = ("dpkg", "--force-unsafe-io")
     (host_root / "var/lib/man-db/auto-update").unlink(missing_ok=True)
     shutil.copy(package, host_root / "plgw.deb")

@@ -678,7 +678,7 @@ def test_a_killed_gateway_comes_back_at_once_with_the_same_ports(fleet):
         fleet.start("b")
         accepts(ZONE_B)
         assert ports("b") == before
-        # Of `vacancy` in src/control/holder.rs.
+        # Of `wait_until_free` in src/control/holder.rs.
         assert "waiting until its lease ends" not in fleet.hosts["b"].log.read_text(), fleet.hosts["b"].tail()
     fleet.settled()
 

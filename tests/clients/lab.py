@@ -298,7 +298,7 @@ def main(tests):
     """
     name = pathlib.Path(sys.argv[0]).stem
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    passed, failed = 0, 0
+    passed, failed, skipped = 0, 0, 0
     fixtures = {}
     try:
         _enter()
@@ -315,8 +315,11 @@ def main(tests):
                         generator = tests[fixture]()
                         fixtures[fixture] = (generator, next(generator))
                 test(*[fixtures[fixture][1] for fixture in wanted])
-            except (Skip, KeyboardInterrupt):
+            except KeyboardInterrupt:
                 raise
+            except Skip as reason:
+                skipped += 1
+                print(f"SKIP {name}::{key}: {reason}")
             except Exception:
                 failed += 1
                 print(f"FAILED {name}::{key}")
@@ -335,5 +338,5 @@ def main(tests):
             generator.close()
         for gateway in list(Gateway.running):
             gateway.kill()
-    print(f"{name}: {passed} passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)
+    print(f"{name}: {passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed or not passed + skipped else SKIPPED if skipped else 0)

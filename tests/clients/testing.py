@@ -58,7 +58,7 @@ gateway.deregister(member)
 gateway.register(member)
 gateway.deregister(member)
 assert gateway.add_fault("latency", delay="100ms", jitter="20ms", zone=zone)["delay"] == "100ms"
-assert gateway.add_fault("refuse", {"for": "10m"}, target=member)["for"] == "10m"
+assert gateway.add_fault("refuse", target=member, lasts="10m")["for"] == "10m"
 gateway.lose_zone(zone)
 assert {fault["type"] for fault in gateway.faults()} == {"latency", "refuse", "zone-outage"}
 gateway.remove_faults()

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{Ran, plgw};
 
-/// What is right: the quickstart with its clouds.
+/// A correct file: the quickstart with its clouds.
 const RIGHT: &str =
     concat!(include_str!("../../config/scenarios/quickstart.toml"), include_str!("../../config/scenarios/clouds.toml"));
 
@@ -19,7 +19,7 @@ vpcs = ["vpc-0b3f1c9a7d2e84f56"]
 record = [{ name = "a.example.com", type = "ALIAS", endpoint = "vpce-024f5b57108c8d3ed" }]
 "#;
 
-/// What to replace in the file and by what; `»` marks where a mistake must be reported, among others that follow from it.
+/// A text of the file and its replacement; `»` marks each place where a mistake must be reported. Others may follow from it.
 const MISTAKES: &[(&str, &str)] = &[
     // The text is no TOML.
     ("[[vpc]]", "lab_dir = »./x\n[[vpc]]"),
@@ -37,7 +37,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[[vpc]]", "»watch_file = \"no\"\n[[vpc]]"),
     ("[[vpc]]", "»pace = \"quick\"\n[[vpc]]"),
     ("[[vpc]]", "»dns = 5\n[[vpc]]"),
-    ("[[vpc]]", "[vpc_]\n[[vpc]]"),
+    ("[[vpc]]", "[»vpc_]\n[[vpc]]"),
     // Settings.
     ("[[vpc]]", "[state]\n»store = \"disk\"\n[[vpc]]"),
     ("[[vpc]]", "[state]\nstore = \"memory\"\n»path = \"x\"\n[[vpc]]"),
@@ -72,7 +72,6 @@ const MISTAKES: &[(&str, &str)] = &[
     ("cidrs = [\"127.0.0.0/16\"]", "»cidrs = \"127.0.0.0/16\""),
     ("peered = [\"127.3.0.0/16\"]", "peered = [»\"127.0.7.0/24\"]"),
     ("zone = \"us-east-1a\"", "»zone = \"eu-west-1a\""),
-    ("zone = \"us-east-1b\"", "zone = \"us-east-1a\" #"),
     ("cidr = \"127.0.30.0/24\"", "»cidr = \"127.4.30.0/24\""),
     ("cidr = \"127.0.20.0/24\"", "»cidr = \"127.0.30.128/25\""),
     ("id = \"subnet-0d2e3f4a5b6c71829\"", "»id = \"subnet-0c1d2e3f4a5b60718\""),
@@ -86,7 +85,6 @@ const MISTAKES: &[(&str, &str)] = &[
     // The provider's side.
     ("id = \"5f2a1b3c4d5e6f7081920a3b\"", "»id = \"5f2a\""),
     ("access_list = [\"127.9.0.0/24\"]", "access_list = [»\"everywhere\"]"),
-    ("name = \"Project0\"", "name = \"Project0\"\nregionalized_private_endpoints = true #"),
     ("name = \"Sharded0\"", "»name = \"cluster0\""),
     ("label = \"k45tj\"", "»label = \"K 45\""),
     ("label = \"uzgh6\"", "»label = \"k45tj\""),
@@ -166,7 +164,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("[[vpc]]", "[[fault]]\nname = \"x\"\ntype = \"refuse\"\n»share = 2\n[[vpc]]"),
     ("[[vpc]]", "[[fault]]\nname = \"x\"\ntype = \"refuse\"\n»bytes = 2\n[[vpc]]"),
     ("[[vpc]]", "fault = [{ name = \"x\", type = \"refuse\" }, { »name = \"x\", type = \"refuse\" }]\n[[vpc]]"),
-    // What the plan finds, when every value is right and they don't fit together: at the object that it is about.
+    // Mistakes that the plan finds in values that are each right but conflict: at the object concerned.
     (
         "[[project.cluster]]\nname = \"Sharded0\"\nlabel = \"auylw\"\nnaming = \"dot\"\ntype = \"sharded\"\noptimized = true\ntier = \"M30\"",
         "»[[project.cluster]]\nname = \"Sharded0\"\nlabel = \"auylw\"\ntype = \"sharded\"\ntier = \"M5\"",
@@ -194,10 +192,17 @@ const MISTAKES: &[(&str, &str)] = &[
         "id = \"myapp-abcde\"\nproject = \"5f2a1b3c4d5e6f7081920a3b\"\nregion = \"us-east-1\"\npublic_address = \"127.9.0.10:8443\"\nbackend = \"http://127.1.0.31:9080\"",
         "»id = \"myapp-abcde\"\nproject = \"5f2a1b3c4d5e6f7081920a3b\"\nregion = \"us-east-1\"\npublic_address = \"127.9.0.10:8443\"\nbackend = \"http://127.9.0.10:8443\"",
     ),
-    ("type = \"general\", comment", "type = \"sync\", comment"),
+];
+
+/// The same for mistakes that are reported elsewhere: with the text that begins at that place.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("zone = \"us-east-1b\"", "zone = \"us-east-1a\" #", "subnet = \"subnet-0d2e3f4a5b6c71829\", ip = \"127.0.20.54\""),
+    ("name = \"Project0\"", "name = \"Project0\"\nregionalized_private_endpoints = true #", "[[project.cluster]]"),
+    ("type = \"general\", comment", "type = \"sync\", comment", "id = \"myapp-abcde\""),
     (
         "id = \"65f0000000000000000000b1\"\nregion = \"us-central1\"",
         "id = \"65f0000000000000000000b1\"\nregion = \"us-east1\"",
+        "service = \"65f0000000000000000000b1\"",
     ),
 ];
 
@@ -243,10 +248,17 @@ fn unmarked(text: &str) -> (String, BTreeSet<(usize, usize)>) {
 fn every_kind_of_mistake_has_its_line_and_column() {
     let files = Files::new();
     let right = format!("{RIGHT}{ZONE}");
+    let unchanged = files.check([files.write("right.toml", &right)]);
+    assert_eq!(unchanged.code, Some(0), "{}", unchanged.err);
     let mut expected = BTreeMap::new();
-    for (number, (from, to)) in MISTAKES.iter().enumerate() {
+    let marked = MISTAKES.iter().map(|(from, to)| (*to, *from, right.replacen(from, to, 1)));
+    let elsewhere = ELSEWHERE
+        .iter()
+        .map(|(from, to, place)| (*to, *from, right.replacen(from, to, 1).replacen(place, &format!("»{place}"), 1)));
+    for (number, (to, from, text)) in marked.chain(elsewhere).enumerate() {
         assert!(right.contains(from), "the file has {from}");
-        let (text, marks) = unmarked(&right.replacen(from, to, 1));
+        let (text, marks) = unmarked(&text);
+        assert!(!marks.is_empty(), "{to} has a mark");
         expected.insert(files.write(&format!("{number:03}.toml"), text).display().to_string(), (to, marks));
     }
     let checked = files.check(expected.keys());
@@ -337,7 +349,9 @@ fn a_fault_for_what_the_config_does_not_have_is_noticed() {
     let notices: Vec<&str> = checked.out.lines().filter_map(|line| line.strip_prefix("  notice: fault")).collect();
     let expected: Vec<String> = (there.len()..)
         .zip(absent)
-        .map(|(n, (_, name))| format!("[{n}]: has no effect, as this config has no {name}"))
+        .map(|(n, (_, name))| {
+            format!("[{n}]: this config has no {name}; the fault has an effect only once an API has made it")
+        })
         .collect();
     assert_eq!(notices, expected);
 }

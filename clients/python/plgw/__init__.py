@@ -113,10 +113,11 @@ class Gateway:
         """The current faults."""
         return self._list("faults", "faults")
 
-    def add_fault(self, type: str, scope: Json | None = None, **keys: Any) -> Json:
-        """Adds a fault with the keys of the config's `[[fault]]`: `add_fault("latency", delay="100ms", zone="us-east-1a")`. Keys
-        that are not names in Python go into `scope`: `{"for": "10s"}`."""
-        return self._call("add_fault", body={"type": type, **(scope or {}), **keys})
+    def add_fault(self, type: str, scope: Json | None = None, *, lasts: str | None = None, **keys: Any) -> Json:
+        """Adds a fault with the keys of the config's `[[fault]]`: `add_fault("latency", delay="100ms", zone="us-east-1a")`. It ends
+        after `lasts`, as `"10m"` (`for` in the config). `scope` is the form of earlier versions."""
+        until = {} if lasts is None else {"for": lasts}
+        return self._call("add_fault", body={"type": type, **(scope or {}), **keys, **until})
 
     def remove_faults(self) -> None:
         """Removes every fault."""

@@ -30,7 +30,7 @@ struct Events {
     next: u64,
     /// Whether events after `since` were already dropped.
     missed: bool,
-    /// What is to be written otherwise in the request that is answered.
+    /// Notices about forms of earlier versions in the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notices: Vec<String>,
 }

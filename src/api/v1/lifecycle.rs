@@ -13,12 +13,19 @@ pub(super) fn operations() -> Vec<Operation> {
     let lifecycle = "/v1/lifecycle";
     vec![
         Operation::new(Method::GET, lifecycle, "getPace", "How quickly resources go from state to state", show),
-        Operation::with_body(Method::PUT, lifecycle, "setPace", "Sets how quickly they do", set).refusals(&[400, 503]),
+        Operation::with_body(
+            Method::PUT,
+            lifecycle,
+            "setPace",
+            "Sets how quickly resources go from state to state",
+            set,
+        )
+        .refusals(&[400, 503]),
         Operation::new(
             Method::POST,
             "/v1/lifecycle/push",
             "push",
-            "Takes every resource that waits one state further",
+            "Moves the next waiting resource to its next state",
             push,
         )
         .refusals(&[400, 503]),

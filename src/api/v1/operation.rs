@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::{V1Error, V1Result, bad};
 use crate::api::ApiState;
@@ -157,6 +158,11 @@ impl Operation {
         let names = || call.query.iter().map(|(name, _)| name);
         if let Some(name) = names().enumerate().find_map(|(n, name)| names().take(n).find(|other| *other == name)) {
             return Err(bad(format!("the query parameter `{name}` is given twice; write it once")));
+        }
+        // The body of a GET has no meaning (RFC 9110 §9.3.1).
+        let has_no_body = self.body.is_none() && self.method != Method::GET;
+        if has_no_body && call.json::<Map<String, Value>>().ok().is_none_or(|body| !body.is_empty()) {
+            return Err(bad("this operation has no body; leave it empty".to_owned()));
         }
         let request = OperationRequest { shared: Arc::clone(shared), call: call.clone(), template: self.path };
         (self.handler)(request).await

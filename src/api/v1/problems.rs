@@ -502,7 +502,7 @@ mod tests {
                       force, and changes are refused until it answers: no etcd member answered";
         assert_eq!(lines[0], begins);
         assert!(lines[1].ends_with("failed to bind 10.0.1.7:1024: address already in use"), "{lines:?}");
-        assert!(lines[2].contains("`plgw reload` makes the file the config of all"), "{lines:?}");
+        assert!(lines[2].contains("to apply the file to all gateways run `plgw reload`"), "{lines:?}");
     }
 
     #[test]

@@ -19,8 +19,8 @@ use crate::model::{
 pub(in super::super) enum Command {
     /// Add a fault
     ///
-    /// It strikes new flows where everything that is named agrees; nothing named: everywhere. It outlives the gateway's
-    /// process, and its times run on.
+    /// It affects new flows that match every option given; without one, all new flows. It is kept when the gateway restarts,
+    /// and its times continue.
     ///
     /// zone-outage and target-down also cut the stand-in members off from each other, so a set that loses its primary elects
     /// another after about 10 seconds. All other faults are on the clients' path alone and elect nothing, however long they
@@ -207,7 +207,7 @@ pub(in super::super) fn run(command: Command) -> Result<ExitCode, Failure> {
             let lasts = lasts.map(|HumanDuration(lasts)| lasts);
             let fault = Fault { name, kind, scope, share, seed, after: after.0, lasts };
             let added = |fault: &Value, _| {
-                let how = if fault["state"] == "waiting" { "waits for its time" } else { "strikes" };
+                let how = if fault["state"] == "waiting" { "begins later" } else { "active" };
                 let path = if fault["elects"] == true {
                     "members of a set lose each other too: a set that loses its primary elects another"
                 } else {

@@ -104,7 +104,7 @@ fn every_other_table_fits_into_80_columns() {
     let status = json!({
         "version": "0.1.0 (0123456789ab)", "generation": 12, "listeners": 1_024, "targets": 100, "endpoints": 30, "open_flows": 55_000,
         "carried": { "flows": 1_000_000, "refused": 1_000 },
-        "notices": [format!("endpoint {ENDPOINT}: its security groups admit nobody at some of the ports that targets have: {TARGET}")],
+        "notices": [format!("endpoint {ENDPOINT}: its security groups admit no client at some of the ports that targets have: {TARGET}")],
         "readiness": { "ready": true, "conditions": [{ "name": "listeners", "ready": true, "detail": "1024 listeners accept" }] },
     });
     at_80(|terminal| status::table(&status, terminal));

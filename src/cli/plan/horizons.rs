@@ -27,8 +27,8 @@ pub(super) fn views(planned: &PlannedConfig) -> Vec<Value> {
                 json!({ "host": node.address.to_string(), "horizons": horizons })
             });
             let members: Value = members.collect();
-            let ways = found.iter().map(|of| json!({ "name": of.name, "endpoints": of.endpoints })).collect::<Value>();
-            views.push(json!({ "cluster": cluster.name, "horizons": ways, "members": members }));
+            let paths = found.iter().map(|of| json!({ "name": of.name, "endpoints": of.endpoints })).collect::<Value>();
+            views.push(json!({ "cluster": cluster.name, "horizons": paths, "members": members }));
         }
     }
     views

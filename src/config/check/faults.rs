@@ -164,7 +164,10 @@ pub(super) fn by_name(
         ];
         for ((key, known), name) in known.iter().zip(named) {
             if let Some(name) = name.filter(|name| !known.contains(name)) {
-                problems.note(location, &format!("has no effect, as this config has no {key} `{name}`"));
+                problems.note(
+                    location,
+                    &format!("this config has no {key} `{name}`; the fault has an effect only once an API has made it"),
+                );
             }
         }
     }

@@ -157,9 +157,9 @@ async fn ranges(store: Arc<dyn StateStore>) {
     assert!(names("q").await.is_empty());
 }
 
-/// A file is one process's alone, so its store has nothing to tell; `etcd_tests` has that of etcd.
+/// Only one process changes a file, so its store has no items; `etcd_tests` tests etcd's.
 #[tokio::test]
-async fn changes_from_now_on_are_told() {
+async fn later_changes_have_an_item() {
     let store = MemoryStore::new();
     put(&store, "a", "1").await;
     let mut changes = store.changes("a").await.unwrap();

@@ -25,7 +25,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval and time limit of HTTP/2 keepalive pings: a watch of a member that disappeared silently ends after both.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(1));
 
-/// The largest answer that is read. gRPC's default of 4 MiB is less than a few large commits come to.
+/// The largest answer that is read. gRPC's default of 4 MiB is less than a few large commits together.
 const MAX_ANSWER: usize = 64 << 20;
 
 /// Connection settings.
@@ -261,7 +261,7 @@ fn code(error: &Error) -> Option<i32> {
 
 /// Whether etcd refused the request, so that nothing happened and another member would refuse it too:
 /// `INVALID_ARGUMENT` (3), `PERMISSION_DENIED` (7), `RESOURCE_EXHAUSTED` (8: the quota is used up),
-/// `FAILED_PRECONDITION` (9), `OUT_OF_RANGE` (11: compacted), `UNAUTHENTICATED` (16).
+/// `FAILED_PRECONDITION` (9), `OUT_OF_RANGE` (11), `UNAUTHENTICATED` (16).
 fn is_refusal(error: &Error) -> bool {
     matches!(error, Error::InvalidArgs(_) | Error::InvalidUri(_))
         || code(error).is_some_and(|code| [3, 7, 8, 9, 11, 16].contains(&code))

@@ -57,7 +57,7 @@ impl MongoClient {
         command.insert("$db", db);
         self.requests += 1;
         let reply = exchange(&mut self.stream, self.requests, &command).await?;
-        if reply.get_f64("ok").is_ok_and(|ok| ok == 1.0) {
+        if reply.get("ok").is_some_and(|ok| ok.as_f64() == Some(1.0) || ok.as_i32() == Some(1)) {
             return Ok(reply);
         }
         let text = reply.get_str("errmsg").unwrap_or("no reason given");

@@ -210,7 +210,15 @@ where
     let form = Form::Msg { unacknowledged: false, exhaust: false, checksum: false };
     stream.write_all(&reply(form, id, 0, false, command).map_err(io::Error::other)?).await?;
     stream.flush().await?;
-    let message = read(stream).await.map_err(io::Error::other)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let message = read(stream).await.map_err(|error| match error {
+        WireError::Io(error) => error,
+        error => io::Error::other(error),
+    })?;
+    let message = message.ok_or(io::ErrorKind::UnexpectedEof)?;
+    // Bytes 8 to 16 of the header: `responseTo` and the operation.
+    if message.get(8..16) != Some(&[id.to_le_bytes(), OP_MSG.to_le_bytes()].concat()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("the message is not a reply to message {id}")));
+    }
     Ok(parse(&message).map_err(io::Error::other)?.body)
 }
 
