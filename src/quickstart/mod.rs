@@ -11,7 +11,9 @@ mod scenario;
 mod standins;
 mod taken;
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,6 +75,9 @@ pub struct Options {
 /// Why the quickstart did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum QuickstartError {
+    /// Another quickstart has the networks of this shift.
+    #[error("another quickstart uses the networks of `--shift {0}`")]
+    Claimed(u8),
     /// An address is in use.
     #[error(transparent)]
     Taken(#[from] Box<AddressesInUse>),
@@ -110,7 +115,9 @@ impl QuickstartError {
     pub fn is_taken(&self) -> bool {
         let in_use = |error: &BindError| error.problem == BindProblem::InUse;
         match self {
+            Self::Claimed(_) => true,
             Self::Taken(taken) => taken.is_in_use(),
+            Self::StandIn(StandinError::Bind { source, .. }) => source.kind() == io::ErrorKind::AddrInUse,
             Self::State(OpenError::Locked { .. }) => true,
             Self::Gateway(StartError::State(OpenError::Locked { .. })) => true,
             Self::Gateway(StartError::Bind(error)) => in_use(error),
@@ -173,6 +180,8 @@ pub struct Quickstart {
     gateway: Gateway,
     standins: RunningStandIns,
     ca: LabCa,
+    /// The claim of the scenario's networks, if this process got it.
+    _claim: Option<UnixListener>,
     /// Keeps the members' names up to date.
     _follower: AbortOnDropHandle<()>,
 }
@@ -193,6 +202,14 @@ impl Quickstart {
     ///
     /// [`QuickstartError`]; nothing is left running.
     pub async fn start(options: &Options, step: impl Fn(StartStep)) -> Result<Self, QuickstartError> {
+        let claim = if options.config.is_none() { options.shift.claim().map(Some) } else { Ok(None) };
+        let claim = match claim {
+            // Without free ports the addresses themselves decide: their errors name the process that has them.
+            Err(error) if options.free_ports && error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(QuickstartError::Claimed(options.shift.get()));
+            }
+            claim => claim.ok().flatten(),
+        };
         let config = configured(options);
         let planned = planned(&config).await?;
         taken::all_are_free(&config, options.config.is_some(), &planned)?;
@@ -212,7 +229,7 @@ impl Quickstart {
         let follower = standins.follow(gateway.control().snapshots(), |_| false);
         step(StartStep::Health);
         let is_own = options.config.is_some();
-        let quickstart = Self { config, is_own, gateway, standins, ca, _follower: follower };
+        let quickstart = Self { config, is_own, gateway, standins, ca, _claim: claim, _follower: follower };
         quickstart.until_healthy().await;
         Ok(quickstart)
     }

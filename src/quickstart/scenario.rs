@@ -1,7 +1,10 @@
 //! The quickstart's config, whose addresses can be shifted as a whole.
 
 use ipnet::{IpNet, Ipv4Net};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 
 use crate::config::{self, CLOUDS, Config, DnsSettings, QUICKSTART};
 use crate::model::CidrSet;
@@ -30,6 +33,16 @@ impl NetworkShift {
     #[must_use]
     pub fn next(self) -> Option<Self> {
         Self::new(self.0.checked_add(OCTETS)?)
+    }
+
+    /// Claims the networks of this shift for this process, so that two quickstarts that start at the same moment do not both
+    /// find them free. The claim is a name of the network namespace, which the kernel releases with the listener.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` if another process has the claim.
+    pub(super) fn claim(self) -> io::Result<UnixListener> {
+        UnixListener::bind_addr(&UnixAddress::from_abstract_name(format!("plgw-quickstart-{}", self.0))?)
     }
 
     /// The shift as a number.

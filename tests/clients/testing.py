@@ -162,19 +162,19 @@ def test_init_asks_on_a_terminal_and_its_answers_pass_the_check():
     assert code == 1 and "the questions were not answered" in said, said
 
 
-def test_two_with_free_ports_run_side_by_side():
+def test_four_with_free_ports_start_at_once_and_run_side_by_side():
     """C3: started at the same moment, each with addresses of its own; a command that is killed gives the shell's exit code."""
     argv = [lab.PLGW, "quickstart", "--ports", "auto", "--state-in-memory", "--", "sh", "-c", "echo $PLGW_ADMIN $PLGW_DNS; read line; kill -KILL $$"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen(argv, cwd=lab.work() / name, **pipes) for name in ("one", "other") if not (lab.work() / name).mkdir()]
+    all_four = [subprocess.Popen(argv, cwd=lab.work() / name, **pipes) for name in ("1", "2", "3", "4") if not (lab.work() / name).mkdir()]
     try:
-        # Each prints when its command runs, so both run when both have printed.
-        addresses = [process.stdout.readline().split() for process in both]
-        said = [process.communicate("\n", timeout=lab.SOON)[1] for process in both]
-        assert len({address for found in addresses for address in found}) == 4, (addresses, said)
-        assert [process.returncode for process in both] == [128 + 9] * 2, said
+        # Each prints when its command runs, so all run when all have printed.
+        addresses = [process.stdout.readline().split() for process in all_four]
+        said = [process.communicate("\n", timeout=lab.SOON)[1] for process in all_four]
+        assert len({address for found in addresses for address in found}) == 8, (addresses, said)
+        assert [process.returncode for process in all_four] == [128 + 9] * 4, said
     finally:
-        for process in both:
+        for process in all_four:
             process.kill()
 
 

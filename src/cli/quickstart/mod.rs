@@ -87,6 +87,7 @@ impl From<QuickstartError> for Failure {
     fn from(error: QuickstartError) -> Self {
         match error {
             QuickstartError::Taken(taken) => Self::new(FailureKind::Unavailable, taken.to_string()),
+            QuickstartError::Claimed(_) => Self::new(FailureKind::Unavailable, error.to_string()),
             QuickstartError::StandIn(error) => error.into(),
             QuickstartError::Tls(error) => error.into(),
             QuickstartError::State(error) => error.into(),
