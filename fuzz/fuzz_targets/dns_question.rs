@@ -29,8 +29,7 @@ const SOURCES: [Ipv4Addr; 4] = [
 
 fuzz_target!(|message: &[u8]| {
     for source in SOURCES {
-        let Some(reply) = reply(message, SocketAddr::from((source, 40_000)), &SNAPSHOT.dns, &SETTINGS)
-        else {
+        let Some(reply) = reply(message, SocketAddr::from((source, 40_000)), &SNAPSHOT.dns, &SETTINGS) else {
             continue;
         };
         assert_eq!(reply[..2], message[..2], "a reply has its question's id");
