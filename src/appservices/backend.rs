@@ -52,7 +52,7 @@ const MAX_FIELDS: usize = 512;
 /// Requests that share an HTTP/2 connection, at most, whatever the backend allows.
 const MAX_STREAMS: u32 = 100;
 
-/// The window for response data that a client does not read. The connection's window has room for all of its streams, so
+/// The window for response data that a client does not read. The connection's window is that of all its streams, so
 /// unread responses never delay another one.
 const STREAM_WINDOW: u32 = 512 << 10;
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;

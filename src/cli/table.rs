@@ -1,7 +1,8 @@
 //! Tables and text for terminals.
 //!
 //! Written by hand: `comfy-table` wraps or truncates cells of wide tables, while names and connection strings must stay
-//! whole for copying, and it handles colours only with an additional terminal library or ANSI parser.
+//! whole for copying, and it handles colours only with an additional terminal library or ANSI parser. `textwrap` leaves a first word that does not
+//! fit beside `lead` on that line.
 
 use std::io::{self, IsTerminal, Write};
 use std::ops::Range;

@@ -347,9 +347,8 @@ pub fn check_fault(fault: &Fault) -> Result<(), String> {
 /// The keys of a [`FaultScope`].
 pub const SCOPE_KEYS: [&str; 5] = ["service", "target", "member", "endpoint", "zone"];
 
-/// The keys of every fault besides `type`.
-const COMMON_KEYS: [&str; 10] =
-    ["name", "share", "seed", "after", "for", "service", "target", "member", "endpoint", "zone"];
+/// The keys of every fault besides `type` and those of its scope.
+const COMMON_KEYS: [&str; 5] = ["name", "share", "seed", "after", "for"];
 
 /// By hand: serde's `deny_unknown_fields` does not work beside `flatten`.
 impl<'de> Deserialize<'de> for Fault {
@@ -373,16 +372,11 @@ impl<'de> Deserialize<'de> for Fault {
         // Every other key is the kind's, or unknown.
         let kind = FaultKind::deserialize(Value::Object(object)).map_err(|error| {
             let text = error.to_string();
-            match text
-                .strip_suffix(", there are no fields")
-                .or(Some(&*text))
-                .filter(|text| text.starts_with("unknown field"))
-            {
-                Some(text) => {
-                    D::Error::custom(format_args!("{text}; every fault has `type`, `{}`", COMMON_KEYS.join("`, `")))
-                }
-                None => D::Error::custom(text),
+            if !text.starts_with("unknown field") {
+                return D::Error::custom(text);
             }
+            let (text, keys) = (text.trim_end_matches(", there are no fields"), [COMMON_KEYS, SCOPE_KEYS].concat());
+            D::Error::custom(format_args!("{text}; every fault has `type`, `{}`", keys.join("`, `")))
         })?;
         Ok(Self {
             name: name.unwrap_or_default(),
@@ -414,10 +408,7 @@ pub fn rename_former_fault_keys(fault: &mut Value) -> Vec<String> {
     let mut notices = Vec::new();
     for key in ["kind", "scope"] {
         let Some(Value::Object(inner)) = fault.get(key) else { continue };
-        let is_allowed = |inner: &str| match key {
-            "scope" => SCOPE_KEYS.contains(&inner),
-            _ => !COMMON_KEYS.contains(&inner),
-        };
+        let is_allowed = |inner: &str| SCOPE_KEYS.contains(&inner) == (key == "scope") && !COMMON_KEYS.contains(&inner);
         if inner.keys().any(|inner| fault.contains_key(inner) || !is_allowed(inner)) {
             continue;
         }

@@ -202,8 +202,7 @@ impl Quickstart {
     ///
     /// [`QuickstartError`]; nothing is left running.
     pub async fn start(options: &Options, step: impl Fn(StartStep)) -> Result<Self, QuickstartError> {
-        let claim = if options.config.is_none() { options.shift.claim().map(Some) } else { Ok(None) };
-        let claim = match claim {
+        let claim = match options.config.is_none().then(|| options.shift.claim()).transpose() {
             // Without free ports the addresses themselves decide: their errors name the process that has them.
             Err(error) if options.free_ports && error.kind() == io::ErrorKind::AddrInUse => {
                 return Err(QuickstartError::Claimed(options.shift.get()));

@@ -94,7 +94,7 @@ function summary({ vpcs, addresses, all, bad, open }) {
   return `${vpcs.length} VPCs, ${addresses.length} endpoint addresses, ${all} targets of which ${bad} are not well, ${open} open flows`;
 }
 
-/** A text shortened to the available room; its title has the whole text. */
+/** A text shortened to the available width; its title has the whole text. */
 function text(x, y, content, look, room) {
   const most = Math.max(4, Math.floor(room / CHARACTER));
   const shown = content.length > most ? `${content.slice(0, Math.ceil(most / 2) - 1)}…${content.slice(-(Math.floor(most / 2)))}` : content;
