@@ -196,7 +196,8 @@ pub enum AdminTls {
 
 impl AdminTls {
     /// The scheme of the admin API's URL.
-    pub(crate) fn scheme(&self) -> &'static str {
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
         if *self == Self::Off { "http" } else { "https" }
     }
 }
