@@ -12,6 +12,7 @@ pub mod api;
 pub mod app;
 pub mod appservices;
 pub mod cli;
+pub mod config;
 pub mod control;
 pub mod data;
 pub mod dns;
@@ -21,10 +22,9 @@ mod http;
 pub mod lab;
 pub mod lifecycle;
 pub mod limits;
+pub mod model;
+pub mod plan;
 pub mod quickstart;
 pub mod standin;
 pub mod telemetry;
 pub mod tls;
-
-#[doc(inline)]
-pub use plgw_domain::{config, model, plan};

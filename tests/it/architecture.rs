@@ -27,12 +27,10 @@ struct Source {
     is_face: bool,
 }
 
-/// The files of both crates by their module paths, from each `lib.rs` along its `mod` lines.
+/// The files of the crate by their module paths, from `lib.rs` along its `mod` lines.
 static SOURCES: LazyLock<BTreeMap<Names, Source>> = LazyLock::new(|| {
     let mut sources = BTreeMap::new();
-    for root in ["src/domain/lib.rs", "src/lib.rs"] {
-        read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(root), Vec::new(), &mut sources);
-    }
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"), Vec::new(), &mut sources);
     sources
 });
 

@@ -12,7 +12,7 @@ const IPV6_ENDPOINT: &str = "vpce-0beef000000000001";
 const SERVICE: &str = "vpce-svc-02863655456245e5c.us-east-1.vpce.amazonaws.com";
 
 fn dual_stack() -> Desired {
-    let text = include_str!("../../../config/scenarios/dual-stack.toml");
+    let text = include_str!("../../config/scenarios/dual-stack.toml");
     config::parse(text, "dual-stack.toml").expect("a good file").desired
 }
 

@@ -7,8 +7,7 @@ use super::text::text_type;
 use super::{Cloud, ParseTextError};
 
 /// Whether `text` is `prefix` followed by one of `lengths` lower-case hex digits.
-#[must_use]
-pub fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bool {
+pub(crate) fn is_prefixed_hex(text: &str, prefix: &str, lengths: &[usize]) -> bool {
     text.strip_prefix(prefix).is_some_and(|digits| {
         lengths.contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
     })
@@ -72,8 +71,7 @@ macro_rules! cloud_path {
 }
 
 /// 64 hex digits derived from a text, for objects without an id: the same at every start.
-#[must_use]
-pub fn derived_digits(text: &str) -> String {
+pub(crate) fn derived_digits(text: &str) -> String {
     hex::encode(ring::digest::digest(&ring::digest::SHA256, text.as_bytes()))
 }
 

@@ -7,7 +7,7 @@ pub struct ParseTextError(String);
 
 impl ParseTextError {
     /// An error with this message.
-    pub fn new(reason: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
         Self(reason.into())
     }
 
@@ -18,7 +18,6 @@ impl ParseTextError {
 }
 
 /// serde by `Display` and `FromStr`.
-#[macro_export]
 macro_rules! text_serde {
     ($name:ident) => {
         impl serde::Serialize for $name {
@@ -34,8 +33,7 @@ macro_rules! text_serde {
         }
     };
 }
-
-pub use text_serde;
+pub(crate) use text_serde;
 
 /// The JSON schema of a type that is serialized as text.
 macro_rules! text_schema {
@@ -80,7 +78,7 @@ macro_rules! text_traits {
             }
         }
 
-        $crate::text_serde!($name);
+        $crate::model::text::text_serde!($name);
         $crate::model::text::text_schema!($name);
     };
 }

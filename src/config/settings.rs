@@ -196,8 +196,7 @@ pub enum AdminTls {
 
 impl AdminTls {
     /// The scheme of the admin API's URL.
-    #[must_use]
-    pub fn scheme(&self) -> &'static str {
+    pub(crate) fn scheme(&self) -> &'static str {
         if *self == Self::Off { "http" } else { "https" }
     }
 }

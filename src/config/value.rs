@@ -216,13 +216,13 @@ pub(super) fn node_host(value: &DeValue<'_>) -> ReadResult<NodeAddress> {
 /// The URL of a server, without a path: `http://` or `https://`, a host and a port.
 pub(super) fn url(value: &DeValue<'_>) -> ReadResult<String> {
     let text = quoted(value, r#"a URL in quotes, as "http://127.0.0.1:2379""#)?;
-    let is_server = |uri: http::Uri| {
+    let is_server = |uri: hyper::Uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.port().is_some()
             && uri.path() == "/"
             && uri.query().is_none()
     };
-    match text.parse::<http::Uri>().is_ok_and(is_server) {
+    match text.parse::<hyper::Uri>().is_ok_and(is_server) {
         true => Ok(text.trim_end_matches('/').to_owned()),
         false => Err(format!("`{text}` is not a server's URL, as `http://127.0.0.1:2379`")),
     }

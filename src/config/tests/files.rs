@@ -9,7 +9,7 @@ use crate::config::raw::{Problems, without_indexes};
 use crate::config::{Config, Positions, Settings, parse, quickstart, read};
 use crate::model::{AppEndpointKind, Attributes, Desired, Naming};
 
-const GATEWAY: &str = include_str!("../../../../config/gateway.toml");
+const GATEWAY: &str = include_str!("../../../config/gateway.toml");
 
 #[test]
 fn the_documented_file_has_the_defaults_and_an_empty_inventory() {
@@ -190,7 +190,7 @@ fn is_line(text: &str, start: usize, line: &str) -> bool {
 }
 
 fn scenarios() -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/scenarios");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/scenarios");
     std::fs::read_dir(directory)
         .expect("the scenarios are there")
         .map(|entry| entry.expect("an entry is readable").path())

@@ -27,10 +27,10 @@ pub use settings::{
 };
 
 /// The quickstart's config file, from `config/scenarios/`.
-pub const QUICKSTART: &str = include_str!("../../../config/scenarios/quickstart.toml");
+pub const QUICKSTART: &str = include_str!("../../config/scenarios/quickstart.toml");
 
 /// The additions of Azure and Google Cloud to the quickstart and, with `10.` instead of `127.`, to the lab.
-pub const CLOUDS: &str = include_str!("../../../config/scenarios/clouds.toml");
+pub const CLOUDS: &str = include_str!("../../config/scenarios/clouds.toml");
 
 /// A checked config. Its values were checked individually and against each other; the plan checks whether targets and
 /// endpoints can be placed.

@@ -46,7 +46,7 @@ pub use flow_log::{FlowLogField, FlowLogFormat};
 pub use ids::{
     AppId, EniId, GatewayId, ProjectId, SecurityGroupId, SecurityRuleId, SubnetId, VpcId, VpceId, VpceServiceId,
 };
-pub use ids::{derived_digits, is_prefixed_hex};
+pub(crate) use ids::{derived_digits, is_prefixed_hex};
 pub use ip_type::{DnsRecordIpType, IpAddressType, IpFamily};
 pub use log_levels::{LOG_ITSELF, LOG_MODULES, LOG_RECORDS, LogLevels};
 pub(crate) use names::edits;
@@ -63,5 +63,5 @@ pub use provider::{
 pub use stand_in::{StandInCommand, StandInMember, StandInRefusal, StandInState};
 pub use target::{Health, TargetId, TargetState};
 pub use text::ParseTextError;
-pub use text::text_serde;
+pub(crate) use text::text_serde;
 pub use units::{HumanDuration, HumanSize, rename_former_time};
